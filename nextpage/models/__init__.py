@@ -1,0 +1,1 @@
+"""What maps a packed sequence to hidden states."""
