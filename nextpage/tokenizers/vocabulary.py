@@ -28,11 +28,12 @@ class Vocabulary:
 
     def tokens(self, codes: np.ndarray) -> np.ndarray:
         """Tokens [..., L], int64, of codes [..., L]."""
-        return np.asarray(codes, dtype=np.int64) + self._starts()
+        tokens: np.ndarray = np.asarray(codes, dtype=np.int64) + self._starts()
+        return tokens
 
     def codes(self, tokens: np.ndarray) -> np.ndarray:
-        """Codes [..., L], int32, of tokens [..., L]; `tokens` backwards. Raises where a token is of another level."""
-        codes = np.asarray(tokens, dtype=np.int64) - self._starts()
+        """Codes [..., L], int32, of tokens [..., L]; raises ValueError where a token is of another level."""
+        codes: np.ndarray = np.asarray(tokens, dtype=np.int64) - self._starts()
         outside = (codes < 0) | (codes >= np.asarray(self.sizes))
         if outside.any():
             where = tuple(int(place) for place in np.argwhere(outside)[0])
