@@ -1,0 +1,1 @@
+"""How a history becomes a token sequence, mask, positions and loss weights."""

@@ -44,7 +44,7 @@ class DecoderConfig:
 
 
 def rotate(x: Tensor, position: Tensor, theta: float) -> Tensor:
-    """Rotary position embedding (arXiv 2104.09864) in the half-split form of Qwen2. x [..., heads, K], position [...]."""
+    """Rotary position embedding (arXiv 2104.09864), half-split as in Qwen2. x [..., heads, K], position [...]."""
     half = x.shape[-1] // 2
     frequency = theta ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
     angle = position[..., None, None].float() * frequency  # [..., 1, K/2]
@@ -110,12 +110,14 @@ class DecoderLayer(nn.Module):
 
     def attention_inputs(self, x: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x [..., D], position int [...] → q [..., H, K], k [..., G, K], v [..., G, K], rotated by position."""
-        return self.self_attn.project(self.input_layernorm(x), position)
+        inputs: tuple[Tensor, Tensor, Tensor] = self.self_attn.project(self.input_layernorm(x), position)
+        return inputs
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """Residual, output projection and MLP. x [..., D], attended [..., H, K] → [..., D]."""
         x = x + self.self_attn.o_proj(attended.flatten(-2))
-        return x + self.mlp(self.post_attention_layernorm(x))
+        finished: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        return finished
 
 
 class TokenMerger(nn.Module):
@@ -143,9 +145,7 @@ class CausalDecoder(nn.Module):
         self.embed_features = nn.ModuleList(nn.Embedding(size, config.width) for size in config.feature_sizes)
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.width, config.norm_epsilon)
-        self.lm_head = (
-            None if config.tied_head else nn.Linear(config.width, config.vocabulary_size, bias=False)
-        )
+        self.lm_head = None if config.tied_head else nn.Linear(config.width, config.vocabulary_size, bias=False)
         self.apply(self._initialise)
 
     def _initialise(self, module: nn.Module) -> None:
@@ -198,7 +198,4 @@ class CausalDecoder(nn.Module):
         """Forward FLOPs of a token that sees `keys` keys: 2 a weight, and 4·K a head and key (arXiv 2204.02311, B)."""
         config = self.config
         body = sum(weight.numel() for weight in self.layers.parameters())
-        return (
-            2.0 * (body + self.output_weight.numel())
-            + 4.0 * config.layers * config.heads * config.head_width * keys
-        )
+        return 2.0 * (body + self.output_weight.numel()) + 4.0 * config.layers * config.heads * config.head_width * keys

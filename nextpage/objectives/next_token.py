@@ -1,0 +1,25 @@
+"""GenRec Eq 4: the negative log-likelihood of a page's codes, given the history and the codes before them."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from nextpage.layouts.packed import IGNORED, Packed
+from nextpage.models.attention import branch_attention
+from nextpage.models.decoder import Attend, CausalDecoder
+
+
+def embed_packed(model: CausalDecoder, packed: Packed) -> Tensor:
+    """Items of the context merged, tokens of the targets plain → [N, D]"""
+    x = model.embed(packed.tokens[:, 0], packed.features)
+    merged = model.embed_merged(packed.tokens[packed.is_context], packed.features[packed.is_context])
+    return x.index_put((packed.is_context.nonzero(as_tuple=True)[0],), merged.to(x.dtype))
+
+
+def next_token_loss(model: CausalDecoder, packed: Packed, attend: Attend | None = None) -> Tensor:
+    """The weighted mean of −log P(next token) over the tokens with something to learn → scalar, nats."""
+    hidden = model(embed_packed(model, packed), packed.position, attend or branch_attention(packed))
+    learnt = packed.target != IGNORED
+    logits = model.logits(hidden[learnt]).float()
+    losses = F.cross_entropy(logits, packed.target[learnt], reduction="none")
+    weight = packed.weight[learnt]
+    return (losses * weight).sum() / weight.sum()
