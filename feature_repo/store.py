@@ -1,0 +1,47 @@
+"""A Feast store in a folder: opened, registered, materialised."""
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from feast import FeatureStore
+
+ENVIRONMENTS = Path(__file__).parent / "environments"
+"""A feature_store.yaml for each place where the platform runs: local, cluster."""
+
+
+def create_store(folder: Path, environment: str) -> FeatureStore:
+    """Put the environment's feature_store.yaml into the folder and open it."""
+    template = ENVIRONMENTS / f"{environment}.yaml"
+    if not template.exists():
+        known = sorted(path.stem for path in ENVIRONMENTS.glob("*.yaml"))
+        raise ValueError(f"feature store environment {environment!r} is unknown: use one of {known}")
+    shutil.copyfile(template, folder / "feature_store.yaml")
+    return open_store(folder)
+
+
+def open_store(folder: Path) -> FeatureStore:
+    """The store of a features folder, wherever the folder lies now."""
+    folder = folder.resolve()
+    if not (folder / "feature_store.yaml").exists():
+        raise FileNotFoundError(f"{folder} holds no feature_store.yaml: is it the output of the features step?")
+    return FeatureStore(repo_path=str(folder))
+
+
+@contextlib.contextmanager
+def offline(store: FeatureStore) -> Iterator[None]:
+    """Work in the store's folder: Feast's DuckDB store reads a source's relative path from the working directory.
+
+    The working directory belongs to the process: not for use beside other threads. Online reads do not need it.
+    """
+    with contextlib.chdir(store.repo_path):
+        yield
+
+
+def materialise(store: FeatureStore, end: int) -> None:
+    """Copy the snapshots of `end` (seconds since 1970), the last of every user and item, to the online store."""
+    moment = datetime.fromtimestamp(end, UTC)
+    with offline(store):
+        store.materialize(start_date=moment, end_date=moment + timedelta(seconds=1))
