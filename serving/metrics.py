@@ -1,0 +1,27 @@
+"""What Prometheus sees. KServe's server shows these on `/metrics` beside its own."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+LATENCY = Histogram(
+    "nextpage_request_seconds",
+    "Time from a decoded call to its encoded answer.",
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0),
+)
+REQUESTS = Counter("nextpage_requests", "Calls by how they ended.", ["outcome"])
+IN_FLIGHT = Gauge("nextpage_inflight_requests", "Calls being answered now.")
+DEGRADED = Counter("nextpage_degraded", "Slates answered from popularity, by reason.", ["reason"])
+INVALID_ITEMS = Counter(
+    "nextpage_invalid_items",
+    "Items that the search returned though they are repeated, not in the catalogue or not allowed. Must stay 0.",
+)
+BATCH_SIZE = Histogram(
+    "nextpage_batch_size", "Requests that one run of the model answered.", buckets=(1, 2, 4, 8, 16, 32, 64)
+)
+EVENTS = Counter("nextpage_events", "Logged rows by kind and fate (written, dropped).", ["kind", "fate"])
+RELEASE = Gauge("nextpage_release_info", "1 for the release that is served.", ["name", "hash"])
+
+for outcome in ("ok", "invalid", "overloaded", "late", "unavailable", "error", "cancelled"):
+    REQUESTS.labels(outcome)  # a counter that is there at 0 can be alerted on
+for kind in ("exposures", "feedback"):
+    EVENTS.labels(kind, "written")
+    EVENTS.labels(kind, "dropped")

@@ -1,0 +1,41 @@
+"""`GET /v1/release`: what a server serves, so that a transformer elsewhere can refuse features that do not match it."""
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from serving.history import FeatureService
+
+SECONDS_BETWEEN_TRIES = 1.0
+RELEASE_ROUTE = "/v1/release"
+
+
+def release_route(name: str, content_hash: str, features: FeatureService) -> Callable[[], Awaitable[dict[str, Any]]]:
+    said = {
+        "name": name,
+        "hash": content_hash,
+        "feature_service": {"name": features.name, "hash": features.hash},
+    }
+
+    async def release() -> dict[str, Any]:
+        return said
+
+    return release
+
+
+def fetch_feature_service(predictor_host: str, patience_s: float = 120.0) -> FeatureService:
+    """The feature service of the release behind `predictor_host`, waiting for the predictor to come up.
+
+    Raises OSError where it does not within `patience_s`.
+    """
+    import httpx
+
+    ends = time.monotonic() + patience_s
+    while True:
+        try:
+            answer = httpx.get(f"http://{predictor_host}{RELEASE_ROUTE}", timeout=5.0).raise_for_status()
+            return FeatureService(**answer.json()["feature_service"])
+        except httpx.HTTPError as failure:
+            if time.monotonic() >= ends:
+                raise OSError(f"the predictor at {predictor_host} does not tell its release: {failure}") from failure
+            time.sleep(SECONDS_BETWEEN_TRIES)

@@ -1,0 +1,72 @@
+"""The transformer: puts a user's history into the request, then asks the predictor.
+
+The predictor may be in this process or behind KServe's `predictor_host`. A feature store that fails, is slow or does
+not know the user costs the request its history, never its answer.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+import httpx
+
+from serving import schema
+from serving.endpoint import Endpoint
+from serving.errors import InvalidRequest, Overloaded, Unavailable
+from serving.events import EventLog
+from serving.history import HistorySource
+from serving.predictor import Predictor
+from serving.schema import Slate, SlateRequest, request_to_json, slate_from_json
+
+log = logging.getLogger("nextpage.serving")
+
+
+class Transformer(Endpoint):
+    def __init__(
+        self,
+        name: str,
+        histories: HistorySource,
+        *,
+        predictor: Predictor | None,
+        budget_ms: float,
+        events: EventLog | None = None,
+    ) -> None:
+        """`predictor` None: the one at KServe's `predictor_host`. `budget_ms` bounds a look-up."""
+        super().__init__(name, events)
+        self._histories = histories
+        self._predictor = predictor
+        self._budget_s = budget_ms / 1000
+
+    async def recommend(self, requests: Sequence[SlateRequest]) -> list[Slate]:
+        filled = await asyncio.gather(*(self._with_history(request) for request in requests))
+        return await (self._predictor.recommend(filled) if self._predictor else self._ask_predictor(filled))
+
+    async def _with_history(self, request: SlateRequest) -> SlateRequest:
+        if request.history is not None or request.fallback is not None or request.user_id is None:
+            return request
+        try:
+            history = await asyncio.wait_for(self._histories.history(request.user_id), self._budget_s)
+        except TimeoutError:
+            return replace(request, fallback=schema.STORE_SLOW)
+        except Exception as failure:
+            log.warning("feature store: %s: %s", type(failure).__name__, failure)
+            return replace(request, fallback=schema.STORE_FAILED)
+        if history is None:
+            return replace(request, fallback=schema.UNKNOWN_USER)
+        return replace(request, history=history.before(request.as_of))
+
+    async def _ask_predictor(self, requests: Sequence[SlateRequest]) -> list[Slate]:
+        body = {"instances": [request_to_json(request) for request in requests]}
+        try:
+            said = await self._http_predict(body)
+        except httpx.HTTPStatusError as refused:
+            sentence = refused.response.json().get("error", refused.response.text)
+            if refused.response.status_code == 400:
+                raise InvalidRequest(sentence) from None
+            if refused.response.status_code == 503:
+                raise Overloaded(sentence) from None
+            raise Unavailable(f"the predictor failed: {sentence}") from refused
+        except httpx.HTTPError as failure:
+            raise Unavailable(f"the predictor does not answer: {failure}") from failure
+        return [slate_from_json(slate) for slate in said["predictions"]]

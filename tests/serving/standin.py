@@ -1,0 +1,96 @@
+"""A server over a stand-in for a release, so that what serving promises is tested apart from any model.
+
+The stand-in ranks items by the last item of the history: the items after it in the catalogue, then round again. It has
+the interface of `nextpage.recommender.Recommender`. Some item and user names make trouble on purpose.
+"""
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from nextpage.recommender import Query, Recommendation
+
+from serving.events import EventLogConfig
+from serving.history import FeatureService, History
+from serving.server import ServerConfig, serve_recommender
+
+ITEMS = 40
+CATEGORIES = ("milk", "bread", "tea", "soap")
+FEATURES = FeatureService(name="recommender_test", hash="f00d")
+SLOW_ITEM = "i0039"  # a history that ends with it takes the model SLOW_S
+BROKEN_ITEM = "i0038"  # a history that ends with it makes the model raise
+FAULTY_ITEM = "i0037"  # a history that ends with it makes the search break its promises
+SLOW_S = 1.5
+BUDGET_MS = 300.0
+
+
+class StandIn:
+    release_name = "standin-1"
+    release_hash = "c0ffee"
+    feature_service = FEATURES
+
+    def __init__(self) -> None:
+        self.items = pa.table(
+            {
+                "item_id": [f"i{row:04d}" for row in range(ITEMS)],
+                "text": [f"{CATEGORIES[row % 4]} kind {row // 4}" for row in range(ITEMS)],
+                "category": [CATEGORIES[row % 4] for row in range(ITEMS)],
+                "brand": pa.array([None if row == 0 else f"brand {row % 3}" for row in range(ITEMS)], pa.string()),
+            }
+        )
+        self.popular = np.arange(ITEMS)[::-1].copy()
+
+    def recommend(self, queries: list[Query]) -> list[list[Recommendation]]:
+        return [self._one(query) for query in queries]
+
+    def _one(self, query: Query) -> list[Recommendation]:
+        known = [int(item_id[1:]) for item_id in query.item_ids if item_id[1:].isdigit()]
+        last = known[-1]
+        if query.item_ids[-1] == SLOW_ITEM and query.as_of > ITEMS + 1:  # not in the warm-up
+            time.sleep(SLOW_S)
+        if query.item_ids[-1] == BROKEN_ITEM and query.as_of > ITEMS + 1:
+            raise RuntimeError("the stand-in was told to fail")
+        rows = [(last + 1 + step) % ITEMS for step in range(ITEMS)]
+        if query.allowed is not None:
+            rows = [row for row in rows if query.allowed[row]]
+        found = [Recommendation(item_id=f"i{row:04d}", row=row, score=-0.5 * place) for place, row in enumerate(rows)]
+        if query.item_ids[-1] == FAULTY_ITEM and query.as_of > ITEMS + 1:
+            found = [found[0], found[0], Recommendation(item_id="gone", row=ITEMS + 5, score=-9.0), *found[1:]]
+        return found[: query.k]
+
+
+class StandInHistories:
+    """Users by name: `u-slow`, `u-broken`, `u-empty`, and `u-<row>` who last ordered the item of that row."""
+
+    service = FEATURES
+
+    async def history(self, user_id: str) -> History | None:
+        match user_id.removeprefix("u-"):
+            case "slow":
+                await asyncio.sleep(60)
+            case "broken":
+                raise ConnectionError("the stand-in store is down")
+            case "empty":
+                return History(items=(), behaviours=(), pages=(), times=())
+            case row if row.isdigit():
+                items = ("i0001", f"i{int(row):04d}")
+                return History(items=items, behaviours=(2, 2), pages=(0, 1), times=(1_600_000_000, 1_700_000_000))
+        return None
+
+
+def main(http_port: str, grpc_port: str, events: str) -> None:
+    config = ServerConfig(
+        http_port=int(http_port),
+        grpc_port=int(grpc_port),
+        events=Path(events),
+        budget_ms=BUDGET_MS,
+        event_log=EventLogConfig(flush_s=0.2),
+    )
+    serve_recommender(StandIn(), config, StandInHistories())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
