@@ -1,0 +1,1 @@
+"""Stop the run where a gate's verdict says so."""
