@@ -1,0 +1,1 @@
+"""Drift between a reference and a current window, and whether the monitor can be believed."""

@@ -1,0 +1,91 @@
+"""Watch a log, its codes and its predictions for drift."""
+
+import json as json_format
+from dataclasses import asdict
+from pathlib import Path
+
+from components.monitor.card import write_card
+from components.monitor.config import MonitorConfig
+from components.monitor.drift import Finding, measure
+from components.monitor.windows import describe, open_log, pairs, quality, random_halves, time_windows
+from nextpage.gates import Verdict
+
+
+def monitor(
+    clean: Path,
+    semantic_ids: Path,
+    html: Path,
+    json: Path,
+    config: MonitorConfig,
+    predictions: Path | None = None,
+    card: Path | None = None,
+) -> tuple[Verdict, Verdict]:
+    """Compare the current window with the reference, and two random halves of the reference with each other.
+
+    Returns the verdicts "drift" (has anything moved past its bound?) and "monitor" (did the A/A comparison stay
+    quiet?). The first is information: a new season is no reason to stop a pipeline, and a model is retrained because
+    of drift, not in spite of it. The second is a gate: a monitor that fires between random halves says nothing about
+    anything, so drift does not pass either. Writes Evidently's page to `html`; windows, findings and verdicts to
+    `json`; a table in Markdown to `card`.
+
+    Raises ValueError where a window holds fewer than `config.least_pages` pages: no data is never a success.
+    """
+    connection = open_log(clean, semantic_ids, predictions)
+    windows = time_windows(connection, config)
+    periods = describe(connection, windows)
+    for period in ("reference", "current"):
+        held = periods.get(period, {}).get("pages", 0)
+        if held < config.least_pages:
+            raise ValueError(
+                f"the {period} window holds {held} pages, at least {config.least_pages} are needed: "
+                f"widen {period}_weeks or look for a gap in the log"
+            )
+    compared = pairs(connection, windows, config)
+    halves = random_halves(windows, config.seed)
+    alike = pairs(connection, halves, config, like=compared)
+    if predictions is not None:
+        compared += quality(connection, windows, config)
+        alike += quality(connection, halves, config)
+    findings, chance = measure(compared, config, html), measure(alike, config)
+    fitness = _fitness(chance)
+    drift = _drift(findings, fitness)
+    record = {
+        "windows": periods,
+        "findings": [asdict(finding) | {"drifted": finding.drifted} for finding in findings],
+        "chance": [asdict(finding) | {"drifted": finding.drifted} for finding in chance],
+        "verdicts": [asdict(drift), asdict(fitness)],
+        "config": asdict(config),
+    }
+    json.write_text(json_format.dumps(record, indent=1))
+    if card is not None:
+        card.write_text(write_card(findings, chance, drift, fitness))
+    return drift, fitness
+
+
+def _drift(findings: list[Finding], fitness: Verdict) -> Verdict:
+    moved = tuple(finding.sentence() for finding in findings if finding.drifted)
+    largest = (
+        "the furthest of " + max(group, key=lambda finding: finding.value / finding.bound).sentence()
+        for kind in dict.fromkeys(finding.kind for finding in findings)
+        if (group := [finding for finding in findings if finding.kind == kind])
+    )
+    return Verdict(
+        gate="drift",
+        passed=not moved and fitness.passed,
+        reasons=(*(moved or largest), *fitness.reasons),
+    )
+
+
+def _fitness(chance: list[Finding]) -> Verdict:
+    loud = tuple(
+        f"between random halves of the reference window (A/A) {finding.sentence()}: "
+        "the window is too small for this bound, widen current_weeks or raise the bound"
+        for finding in chance
+        if finding.drifted
+    )
+    furthest = max(chance, key=lambda finding: finding.value / finding.bound)
+    quiet = (
+        f"random halves of the reference window (A/A) stay quiet; of {len(chance)} columns the furthest, "
+        f"{furthest.sentence()}"
+    )
+    return Verdict(gate="monitor", passed=not loud, reasons=loud or (quiet,))
