@@ -16,7 +16,7 @@ class FeaturesConfig:
     events: int = 512
     """The last events of a history, of any behaviour: N."""
     stride: int = 192
-    """New clicked or ordered events a slice, about: a slice ends with the page that reaches it."""
+    """New clicked or ordered events a slice: it ends with the page that reaches them."""
 
     def __post_init__(self) -> None:
         if self.events < 2:
@@ -35,28 +35,36 @@ class Slices:
 
 
 def cut_slices(*, user: np.ndarray, time: np.ndarray, positive: np.ndarray, config: FeaturesConfig) -> Slices:
-    """Cut E training events (`user`, `time` int [E] in that order; `positive` bool [E]) into slices.
+    """Cut E training events (`user`, `time` int [E], in that order; `positive` bool [E]) into slices.
 
     Every event is a target of exactly one slice of its user. Cuts lie between moments, so a page is never divided, nor
-    are two pages of one second, which no `as_of` could tell apart. A slice ends at each multiple of `stride` positive
-    events, and of half of `events` events of any behaviour: so N events hold a slice's targets, and as much context
-    again, unless one page alone is longer. O(E).
+    are two pages of one second, which no `as_of` could tell apart. A slice ends with the moment that brings it to
+    `stride` positive events, or to half of `events` events of any behaviour: so N events hold a slice's targets and
+    about as much context, unless one moment alone is longer than N. O(E log E).
     """
     if len(user) == 0:
         nothing = np.zeros(0, dtype=np.int64)
         return Slices(user=user, target_from=nothing, as_of=nothing)
-    moment = np.flatnonzero(_changes(user) | _changes(time))  # first event of each moment [M]
-    moment_user, moment_time = user[moment], time[moment].astype(np.int64)
-    new_user = _changes(moment_user)
-    positives = np.concatenate([[0], np.cumsum(positive)])[moment]  # in the events before each moment [M]
-    user_start = np.flatnonzero(new_user)[np.cumsum(new_user) - 1]  # first moment of each moment's user [M]
-    positive_step = (positives - positives[user_start]) // config.stride
-    event_step = (moment - moment[user_start]) // (config.events // 2)
-    first = np.flatnonzero(new_user | _changes(positive_step) | _changes(event_step))
-    last = np.concatenate([first[1:], [len(moment)]]) - 1
-    return Slices(user=moment_user[first], target_from=moment_time[first], as_of=moment_time[last] + 1)
+    new_user = _changes(user)
+    moment = np.flatnonzero(new_user | _changes(time))  # first event of each moment [M]
+    first_of_user = np.flatnonzero(new_user[moment])
+    next_user = np.append(first_of_user[1:], len(moment))[np.cumsum(new_user[moment]) - 1]
+    positives = np.append(0, np.cumsum(positive))[moment]  # positive events before each moment [M]
+    following = np.minimum(  # the moment that begins the next slice, for a slice that begins at each moment [M]
+        np.searchsorted(positives, positives + config.stride),
+        np.searchsorted(moment, moment + config.events // 2),
+    )
+    following = np.minimum(following, next_user)
+    first, begins = [], first_of_user
+    while len(begins):  # one round a slice of the longest history
+        first.append(begins)
+        begins = following[begins[following[begins] < next_user[begins]]]
+    start = np.sort(np.concatenate(first))
+    last = moment[following[start] - 1]
+    start = moment[start]
+    return Slices(user=user[start], target_from=time[start].astype(np.int64), as_of=time[last].astype(np.int64) + 1)
 
 
 def _changes(values: np.ndarray) -> np.ndarray:
     """Where a value differs from the one before it; the first always does."""
-    return np.concatenate([[True], values[1:] != values[:-1]])
+    return np.append(True, values[1:] != values[:-1])

@@ -40,13 +40,17 @@ def test_every_training_event_is_a_target_of_exactly_one_slice(log, stride, even
 
 
 @given(st.lists(pages_of_a_user, max_size=4), st.integers(1, 20), st.integers(2, 40))
-def test_a_slice_without_its_last_moment_is_below_both_bounds(log, stride, events):
+def test_a_slice_ends_with_the_first_moment_that_reaches_a_bound_or_with_the_log(log, stride, events):
     user, time, positive = events_of(log)
     slices = cut_slices(user=user, time=time, positive=positive, config=FeaturesConfig(stride=stride, events=events))
+
+    def reaches(events_of_slice: np.ndarray) -> bool:
+        return positive[events_of_slice].sum() >= stride or events_of_slice.sum() >= events // 2
+
     for u, start, end in zip(slices.user, slices.target_from, slices.as_of, strict=True):
-        before_last = (user == u) & (start <= time) & (time < end - 1)
-        assert positive[before_last].sum() < stride
-        assert before_last.sum() < max(1, events // 2)
+        own = (user == u) & (start <= time)
+        assert not reaches(own & (time < end - 1))
+        assert reaches(own & (time < end)) or not (own & (time >= end)).any()
 
 
 def test_a_slice_ends_with_the_page_that_reaches_the_stride():
