@@ -91,7 +91,7 @@ class SlateMaker:
         popular = self.recommender.popular
         if allowed is not None:
             popular = popular[allowed[popular]]
-        return [(int(row), -float(place)) for place, row in enumerate(popular[:k])]
+        return [(int(row), 0.0 - place) for place, row in enumerate(popular[:k])]
 
     def _valid(self, found: list[Recommendation], k: int, allowed: Allowed) -> list[tuple[int, float]]:
         """The search promises distinct, known, allowed items. What breaks the promise is counted and left out."""

@@ -17,6 +17,7 @@ from serving.events import EventLogConfig
 from serving.history import FeatureService, History
 from serving.server import ServerConfig, serve_recommender
 
+MODEL = "nextpage"
 ITEMS = 40
 CATEGORIES = ("milk", "bread", "tea", "soap")
 FEATURES = FeatureService(name="recommender_test", hash="f00d")
@@ -83,6 +84,7 @@ class StandInHistories:
 
 def main(http_port: str, grpc_port: str, events: str) -> None:
     config = ServerConfig(
+        model_name=MODEL,
         http_port=int(http_port),
         grpc_port=int(grpc_port),
         events=Path(events),
