@@ -15,14 +15,20 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nextpage.interactions.amazon import Amazon, read_amazon
+from nextpage.interactions.columns import Columns, read_columns
 from nextpage.interactions.complete_journey import CompleteJourney, read_complete_journey
 from nextpage.interactions.log import INTERACTION_SCHEMA, ITEM_COLUMNS, USER_COLUMNS, Dataset, Split
+from nextpage.interactions.movielens import MovieLens, read_movielens
 
 MEMORY_LIMIT = "1GB"
 ROWS_A_BATCH = 200_000
 
 LOADERS: dict[str, tuple[type[Any], Callable[[Any, duckdb.DuckDBPyConnection], Split]]] = {
     "completejourney": (CompleteJourney, read_complete_journey),
+    "movielens": (MovieLens, read_movielens),
+    "amazon": (Amazon, read_amazon),
+    "columns": (Columns, read_columns),
 }
 
 

@@ -74,9 +74,7 @@ def sequences_from_table(table: pa.Table, item_ids: Sequence[str]) -> Sequences:
     history_item (list of strings), history_behaviour, history_page, history_time (lists of integers; times in
     seconds since 1970). A null list is an empty one.
     """
-    lists = {
-        name: table[f"history_{name}"].combine_chunks() for name in ("item", "behaviour", "page", "time")
-    }
+    lists = {name: table[f"history_{name}"].combine_chunks() for name in ("item", "behaviour", "page", "time")}
     lengths = np.asarray(pa.compute.list_value_length(lists["item"]).fill_null(0), dtype=np.int64)
     as_of = _seconds(table["as_of"])
     target_from = _seconds(table["target_from"]) if "target_from" in table.column_names else as_of
