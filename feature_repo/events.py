@@ -1,16 +1,20 @@
 """A clean dataset as arrays: its events in each user's time order, and the pages to be evaluated."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from nextpage.interactions.log import BEHAVIOURS, Dataset, Split
 
 SECOND = 1_000_000
-"""Microseconds. All moments of the feature store lie on whole seconds, as histories count time in seconds."""
+"""In microseconds. All moments of the feature store lie on whole seconds, as histories count time in seconds."""
+
+TIMESTAMP = pa.timestamp("us", tz="UTC")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +107,11 @@ def training_ends(split: Split, events: Events, requests: Requests) -> np.ndarra
     return ends
 
 
+def timestamps(seconds: np.ndarray) -> pa.TimestampArray:
+    """Seconds since 1970 as microsecond timestamps."""
+    return pa.array(seconds * SECOND).cast(TIMESTAMP)
+
+
 def _held_out(split: Split) -> tuple[str, list[object]]:
     if split.kind == "time":
         return (
@@ -114,11 +123,20 @@ def _held_out(split: Split) -> tuple[str, list[object]]:
     return (f"select *, case {latest} when 1 then 'test' when 2 then 'validation' end as split from pages", [])
 
 
+def read_attributes(path: Path, key: str) -> pa.Table:
+    """A dataset's table of users or items, all columns as strings; only `key` and no rows where there is no file."""
+    if not path.exists():
+        return pa.table({key: pa.array([], pa.string())})
+    table = pq.read_table(path)
+    return table.cast(pa.schema([(name, pa.string()) for name in table.column_names]))
+
+
 def _connect(dataset: Dataset) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect()
     connection.execute("set timezone = 'UTC'")
-    for name in ("interactions", "items", "users"):
-        connection.read_parquet(str(getattr(dataset, name))).create_view(name)
+    connection.read_parquet(str(dataset.interactions)).create_view("interactions")
+    connection.register("items", read_attributes(dataset.items, "item_id").select(["item_id"]))
+    connection.register("users", read_attributes(dataset.users, "user_id").select(["user_id"]))
     return connection
 
 

@@ -6,18 +6,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from feast import FeatureStore
 
+from feature_repo.snapshots import HISTORY_COLUMNS
 from feature_repo.store import offline
 from nextpage.progress import track
 
 ROWS_AT_ONCE = 1_000
 """Entities in one question. Feast joins each with all earlier snapshots of its user: memory grows with this."""
-
-HISTORY_COLUMNS = [
-    pa.field("history_item", pa.list_(pa.string())),
-    pa.field("history_behaviour", pa.list_(pa.int64())),
-    pa.field("history_page", pa.list_(pa.int64())),
-    pa.field("history_time", pa.list_(pa.int64())),
-]
 
 
 def retrieve_histories(store: FeatureStore, service: str, asked: pa.Table, path: Path) -> None:
@@ -26,6 +20,7 @@ def retrieve_histories(store: FeatureStore, service: str, asked: pa.Table, path:
     `asked`: user_id, event_timestamp (written as as_of), and any columns to carry along. Raises RuntimeError where a
     row finds no history: its snapshot is missing, and null would read as an empty one.
     """
+    path = path.resolve()
     carried = [field.with_name("as_of") if field.name == "event_timestamp" else field for field in asked.schema]
     schema = pa.schema([*carried, *HISTORY_COLUMNS])
     starts = range(0, asked.num_rows, ROWS_AT_ONCE)

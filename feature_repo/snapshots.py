@@ -12,13 +12,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from feature_repo.events import SECOND, Events
+from feature_repo.events import TIMESTAMP, Events, timestamps
 from nextpage.interactions.log import BEHAVIOURS
 
 ROWS_AT_ONCE = 1_000
 """Histories in memory while writing, and in one row group: of 512 events each, about 20 MB."""
 
-TIMESTAMP = pa.timestamp("us", tz="UTC")
+HISTORY_COLUMNS = [
+    pa.field("history_item", pa.list_(pa.string())),
+    pa.field("history_behaviour", pa.list_(pa.int64())),
+    pa.field("history_page", pa.list_(pa.int64())),
+    pa.field("history_time", pa.list_(pa.int64())),
+]
 
 
 def snapshot_moments(events: Events, *wanted: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -35,16 +40,8 @@ def write_histories(path: Path, events: Events, user: np.ndarray, moment: np.nda
     """Write each snapshot's `last` events, oldest first; a user with no event before the moment has empty lists."""
     stop = events.before(user, moment)
     start = np.maximum(np.searchsorted(events.user, user), stop - last)
-    schema = pa.schema(
-        [
-            ("user_id", pa.string()),
-            ("event_timestamp", TIMESTAMP),
-            ("history_item", pa.list_(pa.string())),
-            ("history_behaviour", pa.list_(pa.int64())),
-            ("history_page", pa.list_(pa.int64())),
-            ("history_time", pa.list_(pa.int64())),
-        ]
-    )
+    keys = [pa.field("user_id", pa.string()), pa.field("event_timestamp", TIMESTAMP)]
+    schema = pa.schema([*keys, *HISTORY_COLUMNS])
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for row in range(0, len(user), ROWS_AT_ONCE):
             rows = slice(row, row + ROWS_AT_ONCE)
@@ -59,8 +56,8 @@ def write_histories(path: Path, events: Events, user: np.ndarray, moment: np.nda
                 pa.array(events.time[chosen]),
             ]
             lists = [pa.ListArray.from_arrays(offsets, column) for column in columns]
-            keys = [events.user_ids.take(pa.array(user[rows])), _timestamps(moment[rows])]
-            writer.write_batch(pa.record_batch([*keys, *lists], schema=schema))
+            whose = [events.user_ids.take(pa.array(user[rows])), timestamps(moment[rows])]
+            writer.write_batch(pa.record_batch([*whose, *lists], schema=schema))
 
 
 def write_user_profiles(path: Path, events: Events, user: np.ndarray, moment: np.ndarray, attributes: pa.Table) -> None:
@@ -81,7 +78,7 @@ def write_user_profiles(path: Path, events: Events, user: np.ndarray, moment: np
     rows = pa.array(user)
     known = _attributes(attributes, "user_id", events.user_ids)
     columns = {name: column.take(rows) for name, column in known.items()}
-    keys = {"user_id": events.user_ids.take(rows), "event_timestamp": _timestamps(moment)}
+    keys = {"user_id": events.user_ids.take(rows), "event_timestamp": timestamps(moment)}
     pq.write_table(pa.table({**keys, **columns, **counts, **times}), path, compression="zstd")
 
 
@@ -96,13 +93,9 @@ def write_item_profiles(path: Path, events: Events, moments: np.ndarray, attribu
             f"{name}_count": np.bincount(events.item[seen & (events.behaviour == code)], minlength=items)
             for code, name in enumerate(BEHAVIOURS)
         }
-        keys = {"item_id": events.item_ids, "event_timestamp": _timestamps(np.full(items, moment))}
+        keys = {"item_id": events.item_ids, "event_timestamp": timestamps(np.full(items, moment))}
         tables.append(pa.table({**keys, **known, **counts}))
     pq.write_table(pa.concat_tables(tables), path, compression="zstd")
-
-
-def _timestamps(seconds: np.ndarray) -> pa.TimestampArray:
-    return pa.array(seconds * SECOND).cast(TIMESTAMP)
 
 
 def _cumulative(flags: np.ndarray) -> np.ndarray:
@@ -116,8 +109,7 @@ def _page_starts(events: Events) -> np.ndarray:
     return starts
 
 
-def _attributes(table: pa.Table, key: str, ids: pa.StringArray) -> dict[str, pa.StringArray]:
-    """The table's other columns as strings, a row for each of `ids`; null where the table does not know it."""
-    place = pc.index_in(ids, value_set=table[key].cast(pa.string()).combine_chunks())
-    others = [name for name in table.column_names if name != key]
-    return {name: table[name].cast(pa.string()).combine_chunks().take(place) for name in others}
+def _attributes(table: pa.Table, key: str, ids: pa.StringArray) -> dict[str, pa.ChunkedArray]:
+    """The table's other columns, a row for each of `ids`; null where the table does not know it."""
+    place = pc.index_in(ids, value_set=table[key].combine_chunks())
+    return {name: table[name].take(place) for name in table.column_names if name != key}

@@ -1,11 +1,14 @@
 """A Feast store in a folder: opened, registered, materialised."""
 
 import contextlib
+import io
 import shutil
+import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import ibis
 from feast import FeatureStore
 
 ENVIRONMENTS = Path(__file__).parent / "environments"
@@ -36,12 +39,16 @@ def offline(store: FeatureStore) -> Iterator[None]:
 
     The working directory belongs to the process: not for use beside other threads. Online reads do not need it.
     """
-    with contextlib.chdir(store.repo_path):
-        yield
+    with contextlib.chdir(store.repo_path), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)  # ibis calls DuckDB by an old name, each batch
+        try:
+            yield
+        finally:
+            ibis.options.default_backend = None  # Feast's DuckDB, which would outlive its use and complain at exit
 
 
 def materialise(store: FeatureStore, end: int) -> None:
     """Copy the snapshots of `end` (seconds since 1970), the last of every user and item, to the online store."""
     moment = datetime.fromtimestamp(end, UTC)
-    with offline(store):
+    with offline(store), contextlib.redirect_stdout(io.StringIO()):  # Feast prints its own progress, in colours
         store.materialize(start_date=moment, end_date=moment + timedelta(seconds=1))

@@ -1,4 +1,4 @@
-"""The features step in Kubeflow."""
+"""The features step as a KFP component."""
 
 from kfp import dsl
 
@@ -6,40 +6,34 @@ from components.images import BASE_IMAGE
 
 
 @dsl.component(base_image=BASE_IMAGE, install_kfp_package=False)
-def build_features(
+def features(
     clean: dsl.Input[dsl.Dataset],
     features: dsl.Output[dsl.Dataset],
-    metrics: dsl.Output[dsl.Metrics],
     card: dsl.Output[dsl.Markdown],
+    metrics: dsl.Output[dsl.Metrics],
     events: int = 512,
     stride: int = 192,
     version: str = "dev",
     environment: str = "local",
-):
-    """Make histories and profiles in a Feast store, and the training and evaluation rows read from it.
-
-    Args:
-        clean: The dataset folder that passed validation.
-        features: The Feast store's folder with training.parquet and evaluation.parquet.
-        metrics: Seconds, peak memory and counts.
-        card: What was made, in a table.
-        events: The last events of a user that a history holds.
-        stride: New clicked or ordered events a training slice, about.
-        version: Names the feature services: recommender_<version>.
-        environment: Which feature_store.yaml: local or cluster.
-    """
+) -> None:
+    """Fill a Feast store from a clean dataset folder; see components/features/README.md."""
     from pathlib import Path
 
-    from components.features.step import run
+    from components.features.step import build_features
+    from components.features.step import card as card_of
+    from components.measure import measured
+    from nextpage.interactions.slices import FeaturesConfig
 
-    figures = run(
-        clean=Path(clean.path),
-        features=Path(features.path),
-        card=Path(card.path),
-        events=events,
-        stride=stride,
-        version=version,
-        environment=environment,
-    )
-    for name, value in figures.items():
-        metrics.log_metric(name, value)
+    with measured() as cost:
+        summary = build_features(
+            Path(clean.path),
+            Path(features.path),
+            FeaturesConfig(events=events, stride=stride),
+            version=version,
+            environment=environment,
+        )
+    Path(card.path).write_text(card_of(summary))
+    for name in ("events", "users", "items", "snapshots", "training_rows", "evaluation_rows"):
+        metrics.log_metric(name, float(summary[name]))
+    metrics.log_metric("seconds", cost.seconds)
+    metrics.log_metric("peak_memory_mb", cost.peak_memory_mb)

@@ -6,18 +6,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from feature_repo.events import SECOND, Events, Requests, read_events, read_requests, training_ends
-from feature_repo.service import service_hash, service_name
-from feature_repo.snapshots import (
-    TIMESTAMP,
-    snapshot_moments,
-    write_histories,
-    write_item_profiles,
-    write_user_profiles,
+from feature_repo.events import (
+    Events,
+    Requests,
+    read_attributes,
+    read_events,
+    read_requests,
+    timestamps,
+    training_ends,
 )
+from feature_repo.service import service_hash, service_name
+from feature_repo.snapshots import snapshot_moments, write_histories, write_item_profiles, write_user_profiles
 from nextpage.interactions.log import Dataset, Split
 from nextpage.interactions.slices import FeaturesConfig, Slices, cut_slices
 
@@ -34,15 +34,24 @@ def build_features(
 
     `version` names the feature services; `environment` is one of feature_repo/environments. Returns what
     `features/features.json` holds: the service and its hash, which a release records, and counts. The folder can be
-    moved. An online store that already holds newer events of a user is taken back to the end of this log.
+    moved. Online histories become those of this log's end: events pushed after it must be pushed again.
     """
     features.mkdir(parents=True, exist_ok=True)
     dataset = Dataset(folder=clean)
     events = read_events(dataset)
     requests = read_requests(dataset, events)
     slices = _training_slices(events, training_ends(dataset.split(), events, requests), config)
-    user, moment = _write_sources(features, dataset, events, slices, requests, config)
-    _fill_store(features, dataset, events, slices, requests, config, version=version, environment=environment)
+    snapshots = _write_sources(features, dataset, events, slices, requests, config)
+    _fill_store(
+        features,
+        dataset,
+        config,
+        training=_training_rows(events, slices),
+        evaluation=_evaluation_rows(events, requests),
+        end=events.end,
+        version=version,
+        environment=environment,
+    )
     summary = {
         "version": version,
         "service": service_name(version),
@@ -52,12 +61,30 @@ def build_features(
         "events": len(events.time),
         "users": len(events.user_ids),
         "items": len(events.item_ids),
-        "snapshots": len(user),
+        "snapshots": snapshots,
         "training_rows": len(slices.user),
         "evaluation_rows": len(requests.user),
     }
     (features / "features.json").write_text(json.dumps(summary, indent=1))
     return summary
+
+
+def card(summary: dict[str, Any]) -> str:
+    """What was made, as Markdown."""
+    return f"""# Features
+
+| | |
+|---|---:|
+| events | {summary["events"]:,} |
+| users | {summary["users"]:,} |
+| items | {summary["items"]:,} |
+| training rows (slices of a user's log) | {summary["training_rows"]:,} |
+| evaluation rows (held-out pages) | {summary["evaluation_rows"]:,} |
+| events in a history, at most | {summary["history_events"]:,} |
+
+Every row was read from the feature store as of its moment, so it holds nothing that came later. Online, the store
+serves all {summary["users"]:,} users as feature service `{summary["service"]}` (`{summary["service_hash"][:12]}`).
+"""
 
 
 def _training_slices(events: Events, ends: np.ndarray, config: FeaturesConfig) -> Slices:
@@ -77,26 +104,30 @@ def _write_sources(
     slices: Slices,
     requests: Requests,
     config: FeaturesConfig,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> int:
+    """Write the views' offline rows; returns the number of snapshots."""
     user, moment = snapshot_moments(events, (slices.user, slices.as_of), (requests.user, requests.moment))
     write_histories(features / "history.parquet", events, user, moment, last=config.events)
-    write_user_profiles(features / "user_profile.parquet", events, user, moment, pq.read_table(dataset.users))
+    users = read_attributes(dataset.users, "user_id")
+    write_user_profiles(features / "user_profile.parquet", events, user, moment, users)
+    items = read_attributes(dataset.items, "item_id")
     moments = np.array([int(events.time.min()), *_split_seconds(dataset.split()), events.end])
-    write_item_profiles(features / "item_profile.parquet", events, moments, pq.read_table(dataset.items))
-    return user, moment
+    write_item_profiles(features / "item_profile.parquet", events, moments, items)
+    return len(user)
 
 
 def _fill_store(
     features: Path,
     dataset: Dataset,
-    events: Events,
-    slices: Slices,
-    requests: Requests,
     config: FeaturesConfig,
     *,
+    training: pa.Table,
+    evaluation: pa.Table,
+    end: int,
     version: str,
     environment: str,
 ) -> None:
+    """Register the views, answer the two questions, and put the last snapshots online."""
     from feature_repo.definitions import definitions
     from feature_repo.retrieval import retrieve_histories
     from feature_repo.store import create_store, materialise
@@ -106,33 +137,38 @@ def _fill_store(
         definitions(
             version=version,
             events=config.events,
-            user_attributes=pq.read_schema(dataset.users).names[1:],
-            item_attributes=pq.read_schema(dataset.items).names[1:],
+            user_attributes=_attribute_names(dataset.users, "user_id"),
+            item_attributes=_attribute_names(dataset.items, "item_id"),
         )
     )
-    training = {
-        "user_id": _ids(events, slices.user),
-        "event_timestamp": _timestamps(slices.as_of),
-        "target_from": _timestamps(slices.target_from),
-    }
-    evaluation = {
-        "user_id": _ids(events, requests.user),
-        "event_timestamp": _timestamps(requests.moment),
-        "request_id": requests.request_id,
-        "split": requests.split,
-    }
-    service = service_name(version)
-    retrieve_histories(store, service, pa.table(training), (features / "training.parquet").resolve())
-    retrieve_histories(store, service, pa.table(evaluation), (features / "evaluation.parquet").resolve())
-    materialise(store, events.end)
+    retrieve_histories(store, service_name(version), training, features / "training.parquet")
+    retrieve_histories(store, service_name(version), evaluation, features / "evaluation.parquet")
+    materialise(store, end)
 
 
-def _ids(events: Events, user: np.ndarray) -> pa.Array:
-    return events.user_ids.take(pa.array(user))
+def _training_rows(events: Events, slices: Slices) -> pa.Table:
+    return pa.table(
+        {
+            "user_id": events.user_ids.take(pa.array(slices.user)),
+            "event_timestamp": timestamps(slices.as_of),
+            "target_from": timestamps(slices.target_from),
+        }
+    )
 
 
-def _timestamps(seconds: np.ndarray) -> pa.Array:
-    return pc.cast(pa.array(seconds * SECOND), TIMESTAMP)
+def _evaluation_rows(events: Events, requests: Requests) -> pa.Table:
+    return pa.table(
+        {
+            "user_id": events.user_ids.take(pa.array(requests.user)),
+            "event_timestamp": timestamps(requests.moment),
+            "request_id": requests.request_id,
+            "split": requests.split,
+        }
+    )
+
+
+def _attribute_names(path: Path, key: str) -> list[str]:
+    return [name for name in read_attributes(path, key).column_names if name != key]
 
 
 def _split_seconds(split: Split) -> list[int]:
