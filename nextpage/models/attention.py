@@ -55,11 +55,12 @@ def _branches(packed: Packed, start: int, middle: int, stop: int) -> Callable[[l
     def attend(of_context: list[Tensor], of_targets: list[Tensor]) -> Tensor:
         q_context, k_context, v_context = of_context
         seen = torch.softmax(q_context @ k_context.mT + among_context.to(q_context.dtype), -1) @ v_context
-        q, k, v = (x.unflatten(1, (-1, size)) for x in of_targets)  # [H, T/S, S, K]
-        own = (q @ k.mT + in_bin.to(q.dtype)).flatten(1, 2)  # [H, T, S]
-        scores = torch.cat([of_targets[0] @ k_context.mT + to_context.to(q.dtype), own], dim=-1)  # [H, T, C + S]
-        share_context, share_bin = torch.softmax(scores, -1).split([middle - start, size], dim=-1)
-        branched = share_context @ v_context + (share_bin.unflatten(1, (-1, size)) @ v).flatten(1, 2)
+        q, k, v = (x.reshape(len(x), -1, size, x.shape[-1]) for x in of_targets)  # [H, T/S, S, K]
+        own = q @ k.mT + in_bin.to(q.dtype)  # [H, T/S, S, S]
+        to_past = of_targets[0] @ k_context.mT + to_context.to(q.dtype)
+        scores = torch.cat([to_past, own.flatten(1, 2)], dim=-1)  # [H, T, C + S]
+        share_context, share_bin = torch.split(torch.softmax(scores, -1), [middle - start, size], dim=-1)
+        branched = share_context @ v_context + (share_bin.reshape(own.shape) @ v).flatten(1, 2)
         return torch.cat([seen, branched], dim=1)
 
     return attend

@@ -1,0 +1,81 @@
+"""Reading a recipe: sections of settings, each the frozen dataclass of one part."""
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass, is_dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar, cast, get_origin, get_type_hints
+
+import yaml
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Settings by section. `part` turns a section into the configuration of the part that it names."""
+
+    name: str
+    sections: dict[str, dict[str, Any]]
+
+    def part(self, section: str, kind: type[Config]) -> Config:
+        """The section as dataclass `kind`; what it leaves out keeps the part's default."""
+        return _build(kind, self.sections.get(section, {}), f"{self.name}: {section}")
+
+    def with_settings(self, settings: Iterable[str]) -> "Recipe":
+        """The recipe with `section.key=value` overrides; values are read as YAML."""
+        sections = copy.deepcopy(self.sections)
+        for setting in settings:
+            path, equals, value = setting.partition("=")
+            section, dot, key = path.strip().partition(".")
+            if not (equals and dot and section and key):
+                raise ValueError(f"setting {setting!r} is not of the form section.key=value")
+            if section not in sections:
+                raise ValueError(f"setting {setting!r} names no section of recipe {self.name!r}: {', '.join(sections)}")
+            sections[section][key] = yaml.safe_load(value)
+        return Recipe(name=self.name, sections=sections)
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump({"name": self.name, **self.sections}, sort_keys=False)
+
+    def write(self, path: Path) -> None:
+        path.write_text(self.to_yaml())
+
+
+def read_recipe(source: str | Path) -> Recipe:
+    """A recipe by the name of one that ships with Nextpage (`genrec`), or from a YAML file."""
+    shipped = resources.files("nextpage.recipes")
+    path = Path(source)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise FileNotFoundError(f"recipe file {path} does not exist")
+        text = path.read_text()
+    else:
+        names = sorted(entry.name.removesuffix(".yaml") for entry in shipped.iterdir() if entry.name.endswith(".yaml"))
+        if str(source) not in names:
+            raise ValueError(f"recipe {str(source)!r} is unknown: use {', '.join(names)} or the path of a YAML file")
+        text = (shipped / f"{source}.yaml").read_text()
+    raw = yaml.safe_load(text)
+    if not isinstance(raw, dict) or "name" not in raw:
+        raise ValueError(f"recipe {str(source)!r} is no mapping with a name: see nextpage/recipes/genrec.yaml")
+    name = str(raw.pop("name"))
+    for section, settings in raw.items():
+        if not isinstance(settings, dict):
+            raise ValueError(f"section {section!r} of recipe {name!r} is {settings!r}: it must be a mapping")
+    return Recipe(name=name, sections=raw)
+
+
+def _build(kind: type[Config], settings: dict[str, Any], place: str) -> Config:
+    """A dataclass of `settings`, and the dataclasses within it."""
+    types = get_type_hints(kind)
+    arguments = {}
+    for key, value in settings.items():
+        if key not in types:
+            known = ", ".join(types)
+            raise ValueError(f"recipe {place} sets {key} = {value!r}, which {kind.__name__} has not: use {known}")
+        if is_dataclass(types[key]) and isinstance(value, dict):
+            value = _build(cast(type[Any], types[key]), value, f"{place}.{key}")
+        is_tuple = get_origin(types[key]) is tuple
+        arguments[key] = tuple(value) if is_tuple and isinstance(value, list) else value
+    return kind(**arguments)

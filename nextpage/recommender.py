@@ -1,0 +1,184 @@
+"""A release at work: histories in, ranked items out. Evaluation, serving and the command line all call this."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import load_file, save_file
+
+from nextpage.decoding.beam_search import generate, search
+from nextpage.decoding.eager import EagerEngine
+from nextpage.decoding.engine import Prompts
+from nextpage.decoding.prompts import prompts_of
+from nextpage.decoding.repeat_prior import RepeatPriorConfig, mix_in_repeats
+from nextpage.decoding.trie import Trie
+from nextpage.interactions.sequences import Sequences
+from nextpage.layouts.pages import PagesConfig
+from nextpage.models.decoder import CausalDecoder, DecoderConfig
+from nextpage.recipes import Recipe, read_recipe
+from nextpage.release import FeatureService, verify
+from nextpage.tokenizers.semantic_ids import SemanticIds
+from nextpage.tokenizers.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodingConfig:
+    """`beam_width` beams for each of up to `batch` prompts at a time, over the last `prompt_items` of a history."""
+
+    beam_width: int = 64
+    prompt_items: int = 384
+    batch: int = 32
+    bf16: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """One request. The history is in time order; items that the release does not know are passed over."""
+
+    item_ids: list[str]
+    behaviours: list[int]  # places in BEHAVIOURS
+    pages: list[int]
+    times: list[int]  # seconds since 1970
+    as_of: int  # seconds since 1970
+    k: int
+    allowed: np.ndarray | None = None  # bool [I], by row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recommendation:
+    """`score` is a log-probability."""
+
+    item_id: str
+    row: int
+    score: float
+
+
+class Recommender:
+    """The model of a release and what it needs to name items. Rows are those of the item table."""
+
+    def __init__(self, *, decoder: CausalDecoder, semantic_ids: SemanticIds, items: pa.Table, recipe: Recipe) -> None:
+        self.semantic_ids = semantic_ids
+        self.items = items
+        self.recipe = recipe
+        self.popular = np.argsort(-items["orders"].to_numpy(), kind="stable").astype(np.int32)
+        self.release_name, self.release_hash = "unsealed", ""
+        self.feature_service = FeatureService(name="", hash="")
+        self._layout = recipe.part("layout", PagesConfig)
+        self._decoding = recipe.part("decoding", DecodingConfig)
+        self._prior = recipe.part("repeat_prior", RepeatPriorConfig)
+        self._item_tokens = Vocabulary(semantic_ids.sizes).tokens(semantic_ids.codes)
+        self._row = {item_id: row for row, item_id in enumerate(semantic_ids.item_ids)}
+        self._trie = Trie.build(semantic_ids)
+        dtype = torch.bfloat16 if self._decoding.bf16 else torch.float32
+        self._engine = EagerEngine(decoder.eval(), dtype=dtype)
+
+    def recommend(self, queries: list[Query]) -> list[list[Recommendation]]:
+        """At most k distinct items for each query, best first, all allowed; fewer where fewer exist."""
+        if not queries:
+            return []
+        allowed = None
+        if any(query.allowed is not None for query in queries):
+            every = np.ones(len(self.semantic_ids.item_ids), dtype=bool)
+            allowed = np.stack([every if query.allowed is None else query.allowed for query in queries])
+        rows, scores = self._rank(self._sequences(queries), max(query.k for query in queries), allowed, prior=True)
+        return [
+            [
+                Recommendation(item_id=str(self.semantic_ids.item_ids[row]), row=int(row), score=float(score))
+                for row, score in zip(rows[place, : query.k], scores[place, : query.k], strict=True)
+                if row >= 0
+            ]
+            for place, query in enumerate(queries)
+        ]
+
+    def rank(self, prompts: Sequences, k: int, prior: bool = True) -> np.ndarray:
+        """int32 [S, k] rows for each history, best first, −1 where fewer; `prior` is the recipe's repeat prior."""
+        by_length = np.argsort(np.diff(prompts.offset), kind="stable")  # so that a batch pads little
+        rows = np.full((len(prompts), k), -1, dtype=np.int32)
+        for start in range(0, len(prompts), self._decoding.batch):
+            batch = by_length[start : start + self._decoding.batch]
+            rows[batch], _ = self._rank(prompts.take(batch), k, None, prior=prior)
+        return rows
+
+    def generate_unconstrained(self, prompts: Sequences, beam_width: int) -> np.ndarray:
+        """int [S, beam_width, L] codes decoded without the trie: some may name no item."""
+        batches = (
+            prompts.take(np.arange(start, min(start + self._decoding.batch, len(prompts))))
+            for start in range(0, len(prompts), self._decoding.batch)
+        )
+        return np.concatenate(
+            [generate(self._engine, self._prompts(batch), beam_width=beam_width).codes.numpy() for batch in batches]
+        )
+
+    def _rank(
+        self, history: Sequences, k: int, allowed: np.ndarray | None, *, prior: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        found = search(
+            self._engine,
+            self._prompts(history),
+            self._trie,
+            beam_width=max(k, self._decoding.beam_width),
+            k=k,
+            allowed=None if allowed is None else torch.from_numpy(allowed),
+        )
+        rows, log_prob = found.rows.numpy(), found.log_prob.numpy()
+        return mix_in_repeats(rows, log_prob, history, self._prior, allowed) if prior else (rows, log_prob)
+
+    def _prompts(self, history: Sequences) -> Prompts:
+        return prompts_of(history, self._item_tokens, self._layout, self._decoding.prompt_items)
+
+    def _sequences(self, queries: list[Query]) -> Sequences:
+        as_of = np.array([query.as_of for query in queries], dtype=np.int64)
+        item = np.array([self._row.get(item, -1) for query in queries for item in query.item_ids], dtype=np.int32)
+        sequences = Sequences(
+            user_id=np.array([""] * len(queries), dtype=object),
+            as_of=as_of,
+            target_from=as_of,
+            offset=np.cumsum([0, *(len(query.item_ids) for query in queries)]).astype(np.int64),
+            item=item,
+            behaviour=np.array([b for query in queries for b in query.behaviours], dtype=np.int8),
+            page=np.array([page for query in queries for page in query.pages], dtype=np.int64),
+            time=np.array([time for query in queries for time in query.times], dtype=np.int64),
+        )
+        return sequences.select(item >= 0)
+
+
+def write_parts(
+    folder: Path, *, decoder: CausalDecoder, semantic_ids: SemanticIds, items: pa.Table, recipe: Recipe
+) -> None:
+    """The files of a release that `load_recommender` reads; `nextpage.release.seal` makes it one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "decoder.json").write_text(json.dumps(asdict(decoder.config), indent=1))
+    save_file(
+        {name: weight.float().contiguous() for name, weight in decoder.state_dict().items()},
+        folder / "weights.safetensors",
+    )
+    semantic_ids.write(folder / "semantic_ids.parquet")
+    pq.write_table(items, folder / "items.parquet")
+    recipe.write(folder / "recipe.yaml")
+
+
+def read_decoder(folder: Path) -> CausalDecoder:
+    """The model of a release or model folder, in fp32 on the CPU."""
+    raw = json.loads((folder / "decoder.json").read_text())
+    raw["level_ranges"] = tuple(tuple(bounds) for bounds in raw["level_ranges"])
+    decoder = CausalDecoder(DecoderConfig(**raw | {"feature_sizes": tuple(raw["feature_sizes"])}))
+    decoder.load_state_dict(load_file(folder / "weights.safetensors"))
+    return decoder
+
+
+def load_recommender(folder: Path) -> Recommender:
+    """Open a sealed release. Raises ReleaseRefused where a file is not the one that was sealed."""
+    manifest = verify(folder)
+    recommender = Recommender(
+        decoder=read_decoder(folder),
+        semantic_ids=SemanticIds.read(folder / "semantic_ids.parquet"),
+        items=pq.read_table(folder / "items.parquet"),
+        recipe=read_recipe(folder / "recipe.yaml"),
+    )
+    recommender.release_name, recommender.release_hash = manifest.name, manifest.hash
+    recommender.feature_service = manifest.feature_service
+    return recommender
