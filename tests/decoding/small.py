@@ -12,6 +12,8 @@ from nextpage.models.decoder import CausalDecoder, DecoderConfig
 from nextpage.tokenizers.semantic_ids import SemanticIds
 from nextpage.tokenizers.vocabulary import Vocabulary
 
+FEATURE_SIZES = (3, 2)
+
 
 def semantic_ids(codes: list[tuple[int, ...]], sizes: tuple[int, ...]) -> SemanticIds:
     names = np.asarray([f"item{number:03d}" for number in range(len(codes))], dtype=object)
@@ -82,6 +84,7 @@ def decoder(sizes: tuple[int, ...], *, layers: int = 2, kv_heads: int = 2, seed:
     model = CausalDecoder(
         DecoderConfig(
             vocabulary_size=vocabulary.size,
+            feature_sizes=FEATURE_SIZES,
             level_ranges=tuple(vocabulary.level_range(level) for level in range(len(sizes))),
             width=16,
             layers=layers,
@@ -101,10 +104,12 @@ def random_prompts(sizes: tuple[int, ...], lengths: list[int], seed: int = 0) ->
     generator = np.random.default_rng(seed)
     codes = generator.integers(0, sizes, size=(len(lengths), max(lengths) + 1, len(sizes)))
     tokens = torch.from_numpy(Vocabulary(sizes).tokens(codes))
-    return Prompts(tokens=tokens, lengths=torch.tensor(lengths))
+    features = generator.integers(0, FEATURE_SIZES, size=(len(lengths), max(lengths) + 2, len(FEATURE_SIZES)))
+    return Prompts(tokens=tokens, lengths=torch.tensor(lengths), features=torch.from_numpy(features))
 
 
 def only(prompts: Prompts, index: int) -> Prompts:
     """One prompt of a batch, without its padding."""
-    length = int(prompts.lengths[index])
-    return Prompts(tokens=prompts.tokens[index : index + 1, :length], lengths=prompts.lengths[index : index + 1])
+    row, length = slice(index, index + 1), int(prompts.lengths[index])
+    features = None if prompts.features is None else prompts.features[row, : length + 1]
+    return Prompts(tokens=prompts.tokens[row, :length], lengths=prompts.lengths[row], features=features)

@@ -51,6 +51,7 @@ def naive_beam_search(
     return [row for prefix in beams for row in items if codes[row] == prefix][:k]
 
 
+@settings(deadline=None)
 @given(catalogues(), seeds, st.integers(1, 30), st.data())
 def test_a_beam_that_covers_the_catalogue_ranks_as_enumeration_does(
     table: SemanticIds, seed: int, k: int, data: st.DataObject
@@ -67,6 +68,7 @@ def test_a_beam_that_covers_the_catalogue_ranks_as_enumeration_does(
         assert [score for _, score in items] == pytest.approx([score for _, score in expected], abs=1e-4)
 
 
+@settings(deadline=None)
 @given(catalogues(), seeds, st.integers(1, 6), st.integers(1, 30), st.data())
 def test_a_narrow_beam_finds_what_a_textbook_beam_search_finds(
     table: SemanticIds, seed: int, beam_width: int, k: int, data: st.DataObject
@@ -82,6 +84,7 @@ def test_a_narrow_beam_finds_what_a_textbook_beam_search_finds(
         assert [score for _, score in items] == pytest.approx([exact[row] for row in rows], abs=1e-4)
 
 
+@settings(deadline=None)
 @given(catalogues(), seeds, st.integers(1, 8), st.data())
 def test_a_batch_finds_what_each_prompt_finds_alone(
     table: SemanticIds, seed: int, beam_width: int, data: st.DataObject
@@ -95,6 +98,7 @@ def test_a_batch_finds_what_each_prompt_finds_alone(
         assert torch.equal(alone.log_prob[0], together.log_prob[number])
 
 
+@settings(deadline=None)
 @given(catalogues(), seeds, st.data())
 def test_score_items_is_the_chain_rule_in_any_order_with_repeats_and_padding(
     table: SemanticIds, seed: int, data: st.DataObject
@@ -108,6 +112,7 @@ def test_score_items_is_the_chain_rule_in_any_order_with_repeats_and_padding(
         assert scores[number].tolist() == pytest.approx([exact[row] for row in rows[number].tolist()], abs=1e-4)
 
 
+@settings(deadline=None)
 @given(catalogues(), seeds)
 def test_a_wide_free_search_gives_every_code_once_with_probabilities_that_sum_to_one(
     table: SemanticIds, seed: int
@@ -122,7 +127,7 @@ def test_a_wide_free_search_gives_every_code_once_with_probabilities_that_sum_to
         assert generated.log_prob[prompt].exp().sum().item() == pytest.approx(1, abs=1e-4)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(seeds)
 def test_a_narrow_free_search_is_the_search_over_a_catalogue_of_all_codes(seed: int) -> None:
     sizes = (3, 4, 2)

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nextpage.decoding.trie import Trie
@@ -26,11 +26,13 @@ def walk(trie: Trie, level: int = 0, node: int = 0, codes: tuple[int, ...] = ())
     ]
 
 
+@settings(deadline=None)
 @given(catalogues())
 def test_a_walk_meets_every_item_in_the_order_of_the_table(table: SemanticIds) -> None:
     assert walk(Trie.build(table)) == [tuple(codes) for codes in table.codes.tolist()]
 
 
+@settings(deadline=None)
 @given(catalogues())
 def test_a_node_is_one_prefix_and_its_items_are_the_rows_that_begin_with_it(table: SemanticIds) -> None:
     trie = Trie.build(table)
@@ -46,6 +48,7 @@ def test_a_node_is_one_prefix_and_its_items_are_the_rows_that_begin_with_it(tabl
     assert paths[-1].tolist() == list(range(trie.items))
 
 
+@settings(deadline=None)
 @given(catalogues(), st.data())
 def test_rows_finds_the_first_item_of_any_codes_and_codes_goes_back(table: SemanticIds, data: st.DataObject) -> None:
     trie = Trie.build(table)
@@ -57,6 +60,7 @@ def test_rows_finds_the_first_item_of_any_codes_and_codes_goes_back(table: Seman
     assert trie.rows(torch.from_numpy(everything)).tolist() == expected
 
 
+@settings(deadline=None)
 @given(catalogues())
 def test_save_and_load_give_the_same_trie(tmp_path_factory: pytest.TempPathFactory, table: SemanticIds) -> None:
     path = Path(tmp_path_factory.mktemp("trie")) / "trie.safetensors"
