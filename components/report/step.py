@@ -1,0 +1,282 @@
+"""One page on a run: what a manager decides by, what an engineer looks up."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from components.report import figures
+from components.report.artifacts import (
+    MOST_REASONS,
+    Pairs,
+    RunArtifacts,
+    figure,
+    flat,
+    read_codes,
+    read_log,
+    read_quarantine,
+    read_samples,
+    read_training,
+    read_verdicts,
+    seconds,
+)
+from nextpage.gates import Verdict
+
+DEPTHS = (1, 5, 10, 50)
+TABLE = ("HR@10", "Recall@10", "NDCG@10", "HR@50")
+NEW_ITEMS = "HR@10"
+INFORMATION = "drift"
+"""The one gate that informs and never stops a run."""
+
+CONTENTS = (
+    ("verdicts", "Verdicts"),
+    ("quality", "Quality"),
+    ("samples", "Recommendations"),
+    ("data", "Data"),
+    ("tokenizer", "Semantic IDs"),
+    ("training", "Training"),
+    ("drift", "Drift"),
+    ("card", "Model card"),
+    ("cost", "Cost"),
+    ("serve", "Serve it"),
+)
+
+
+def write_report(report: Path, artifacts: RunArtifacts) -> None:
+    """Write the page. It loads nothing, runs no script, and escapes all that came with the data.
+
+    Raises FileNotFoundError or KeyError where an artifact other than `drift` is missing or lacks what the page shows.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    log, metrics = read_log(artifacts.clean), json.loads(artifacts.metrics.read_text())
+    titles, verdicts = _titles(metrics), read_verdicts(artifacts)
+    training, codes = read_training(artifacts.training_log), read_codes(artifacts.tokenizer)
+    drift = None if artifacts.drift is None else json.loads(artifacts.drift.read_text())
+    samples = read_samples(artifacts.recommendations)
+    plots = {
+        "recall": figures.recall_by_k(
+            _recall(metrics["model"]), {titles[name]: _recall(one) for name, one in metrics["baselines"].items()}
+        ),
+        "codes": figures.code_usage(codes),
+        "loss": figures.training_loss(training["step"], training["loss"], training["tokens_per_second"]),
+        "drift": "" if drift is None else _drift_plot(drift),
+    }
+    page = environment.get_template("template.html").render(
+        name=artifacts.name,
+        contents=CONTENTS,
+        headline=_headline(metrics, titles),
+        summary=_summary(log, verdicts),
+        tiles=_tiles(metrics, titles, log, artifacts),
+        verdicts=[_shown(verdict) for verdict in verdicts],
+        quality=_quality(metrics, titles),
+        samples=samples,
+        data={"counts": _counts(log), "quarantine": _quarantine(artifacts.quarantine, log["events"])},
+        tokenizer=[
+            (name, figure(v)) for name, v in flat(json.loads((artifacts.tokenizer / "quality.json").read_text()))
+        ],
+        training=_training(training),
+        drift=None if drift is None else {"sentence": _drift_sentence(drift)},
+        model_card=Markup(_markdown(artifacts.model_card.read_text())),
+        costs=_costs(artifacts),
+        release=_release(artifacts, samples),
+        plots={name: Markup(plot) for name, plot in plots.items()},
+    )
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.write_text(page)
+
+
+def _titles(metrics: dict[str, Any]) -> dict[str, str]:
+    from nextpage.evaluation.baselines import TITLES
+
+    return {name: TITLES.get(name, name.replace("_", " ")) for name in metrics["baselines"]}
+
+
+def _recall(ranker: dict[str, Any]) -> dict[int, float]:
+    return {depth: ranker[f"Recall@{depth}"] for depth in DEPTHS}
+
+
+def _strongest(metrics: dict[str, Any]) -> str:
+    return max(metrics["baselines"], key=lambda name: metrics["baselines"][name]["HR@10"])
+
+
+def _headline(metrics: dict[str, Any], titles: dict[str, str]) -> str:
+    """What the model does, and where it stands against the strongest count."""
+    ours, name = metrics["model"]["HR@10"], _strongest(metrics)
+    count = metrics["baselines"][name]["HR@10"]
+    stands = "ahead of" if ours > count else "behind"
+    return (
+        f"Ten recommendations hold something the user chooses next in {ours:.0%} of cases, "
+        f"{stands} the strongest simple count ({count:.0%})"
+    )
+
+
+def _summary(log: dict[str, Any], verdicts: list[Verdict]) -> str:
+    gates = [verdict for verdict in verdicts if verdict.gate != INFORMATION]
+    failed = [verdict.gate for verdict in gates if not verdict.passed]
+    passed = f"All {len(gates)} gates passed." if not failed else f"Of {len(gates)} gates failed: {', '.join(failed)}."
+    moved = [verdict for verdict in verdicts if verdict.gate == INFORMATION]
+    drift = "" if not moved else " No drift was found." if moved[0].passed else " Drift was found; see below."
+    return (
+        f"The model learnt from {log['events']:,} events of {log['users']:,} users between {log['first']:%d %B %Y} and "
+        f"{log['last']:%d %B %Y}, and recommends from {log['items']:,} items. {passed}{drift}"
+    )
+
+
+def _tiles(
+    metrics: dict[str, Any], titles: dict[str, str], log: dict[str, Any], artifacts: RunArtifacts
+) -> list[dict[str, str]]:
+    model, strongest = metrics["model"], _strongest(metrics)
+    low, high = model["intervals"]["HR@10"]
+    most = min(metrics["baselines"], key=lambda name: name != "popularity")
+    total = sum(cost["seconds"] for cost in artifacts.costs.values())
+    peak = max((cost["peak_memory_mb"] for cost in artifacts.costs.values()), default=0.0)
+    popular = metrics["baselines"][most]["HR@10"]
+    return [
+        {"label": "Hit rate of ten", "value": f"{model['HR@10']:.1%}", "note": f"95%: {low:.1%} to {high:.1%}"},
+        {
+            "label": "Strongest count",
+            "value": f"{metrics['baselines'][strongest]['HR@10']:.1%}",
+            "note": f"{titles[strongest]}; {titles[most]} {popular:.1%}",
+        },
+        {"label": "Items it can name", "value": f"{log['items']:,}", "note": f"for {log['users']:,} users"},
+        {"label": "Time of the run", "value": seconds(total), "note": f"at most {peak / 1024:.1f} GB of memory"},
+    ]
+
+
+def _shown(verdict: Verdict) -> dict[str, Any]:
+    word = ("passed", "failed") if verdict.gate != INFORMATION else ("no drift", "drift")
+    return {**vars(verdict), "word": word[0] if verdict.passed else word[1]}
+
+
+def _quality(metrics: dict[str, Any], titles: dict[str, str]) -> dict[str, Any]:
+    """The table, best hit rate first; the best of each column is marked."""
+    rankers = {"this model": metrics["model"], **{titles[name]: one for name, one in metrics["baselines"].items()}}
+    table = {
+        title: [
+            *((one[metric], one["intervals"][metric]) for metric in TABLE),
+            (one["new_items"][NEW_ITEMS], one["new_items"]["intervals"][NEW_ITEMS]),
+        ]
+        for title, one in rankers.items()
+    }
+    best = [max(value for value, _ in column if value is not None) for column in zip(*table.values(), strict=True)]
+    rows = [
+        {
+            "title": title,
+            "model": title == "this model",
+            "cells": [
+                {
+                    "value": f"{value:.3f}" if value is not None else "–",
+                    "interval": "" if value is None else f"{interval[0]:.3f}–{interval[1]:.3f}",
+                    "best": value == top,
+                }
+                for (value, interval), top in zip(cells, best, strict=True)
+            ],
+        }
+        for title, cells in sorted(table.items(), key=lambda row: -row[1][0][0])
+    ]
+    return {
+        "columns": [*TABLE, f"{NEW_ITEMS}, new to the user"],
+        "rows": rows,
+        "requests": f"{metrics['model']['requests']:,}",
+        "beyond": [(name, figure(value)) for name, value in flat(metrics["model"]["beyond_accuracy"])],
+    }
+
+
+def _counts(log: dict[str, Any]) -> Pairs:
+    split = log["split"]
+    pairs = [(name.capitalize(), f"{log[name]:,}") for name in ("users", "items", "pages", "events")]
+    pairs += [(f"Events {name}", f"{count:,}") for name, count in log["behaviours"].items() if count]
+    pairs.append(("From … to", f"{log['first']} … {log['last']}"))
+    if split.kind == "time":
+        pairs.append(("Validation from, test from", f"{split.validation_start:%Y-%m-%d}, {split.test_start:%Y-%m-%d}"))
+    else:
+        pairs.append(("Test", "each user's last page; validation the one before"))
+    return pairs
+
+
+def _quarantine(path: Path, kept: int) -> Pairs:
+    reasons = read_quarantine(path)
+    total = sum(count for _, count in reasons)
+    pairs = [("Rows in quarantine", f"{total:,} ({total / max(1, kept + total):.2%})")]
+    pairs += [(reason, f"{count:,}") for reason, count in reasons[:MOST_REASONS]]
+    if len(reasons) > MOST_REASONS:
+        pairs.append(("other reasons", f"{sum(count for _, count in reasons[MOST_REASONS:]):,}"))
+    return pairs
+
+
+def _training(log: dict[str, Any]) -> Pairs:
+    import numpy as np
+
+    pairs = [
+        ("Optimiser steps", f"{log['step'][-1]:,.0f}"),
+        ("Loss, first and last", f"{log['loss'][0]:.2f} → {log['loss'][-1]:.2f}"),
+        ("Tokens a second, median", f"{np.nanmedian(log['tokens_per_second']):,.0f}"),
+        ("Time", seconds(float(log["seconds"][-1]))),
+    ]
+    if "mfu" in log and np.isfinite(log["mfu"]).any():
+        pairs.append(("Share of the machine's peak (MFU)", f"{np.nanmedian(log['mfu']):.1%}"))
+    if "learning_rate" in log:
+        pairs.append(("Learning rate, highest", f"{np.nanmax(log['learning_rate']):.2g}"))
+    return pairs
+
+
+def _drift_plot(drift: dict[str, Any]) -> str:
+    chance = {(one["kind"], one["column"]): one["value"] / one["bound"] for one in drift["chance"]}
+    found = sorted(drift["findings"], key=lambda one: -one["value"] / one["bound"])
+    return figures.drift(
+        [f"{one['column'].replace('_', ' ')} ({one['kind']})" for one in found],
+        [one["value"] / one["bound"] for one in found],
+        [chance.get((one["kind"], one["column"])) for one in found],
+    )
+
+
+def _drift_sentence(drift: dict[str, Any]) -> str:
+    reference, current = drift["windows"]["reference"], drift["windows"]["current"]
+    moved = [one["column"].replace("_", " ") for one in drift["findings"] if one["drifted"]]
+    found = f"Past its bound: {', '.join(moved)}." if moved else "Nothing passed its bound."
+    return (
+        f"{reference['start'][:10]} to {reference['end'][:10]} ({reference['pages']:,} pages) against "
+        f"{current['start'][:10]} to {current['end'][:10]} ({current['pages']:,} pages). {found}"
+    )
+
+
+def _markdown(text: str) -> str:
+    """Markdown as HTML. No raw HTML, links or images: the card holds item text, and the page loads nothing."""
+    from markdown_it import MarkdownIt
+
+    return MarkdownIt("commonmark", {"html": False}).enable("table").disable(["link", "image", "autolink"]).render(text)
+
+
+def _costs(artifacts: RunArtifacts) -> list[dict[str, Any]]:
+    """Steps in the order of the run, and their total; bars are shares of the longest."""
+    longest = max((cost["seconds"] for cost in artifacts.costs.values()), default=0.0) or 1.0
+    rows = [
+        {
+            "name": name,
+            "share": round(100 * cost["seconds"] / longest, 1),
+            "time": seconds(cost["seconds"]),
+            "memory": f"{cost['peak_memory_mb']:,.0f} MB",
+        }
+        for name, cost in artifacts.costs.items()
+    ]
+    total = {
+        "name": "total",
+        "share": None,
+        "time": seconds(sum(cost["seconds"] for cost in artifacts.costs.values())),
+        "memory": f"{max((cost['peak_memory_mb'] for cost in artifacts.costs.values()), default=0.0):,.0f} MB",
+    }
+    return [*rows, total]
+
+
+def _release(artifacts: RunArtifacts, samples: list[dict[str, Any]]) -> dict[str, str]:
+    user = samples[0]["user_id"] if samples else "1"
+    return {
+        "path": artifacts.release,
+        "hash": artifacts.release_hash,
+        "address": "http://127.0.0.1:8080/v1/models/nextpage:predict",
+        "body": json.dumps({"instances": [{"user_id": user, "k": 10}]}),
+    }

@@ -1,0 +1,235 @@
+"""The page of a run holds what a manager asks for, loads nothing, and trusts no text from the data."""
+
+import json
+import math
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pytest
+
+from components.monitor.config import MonitorConfig
+from components.monitor.step import monitor
+from components.report.artifacts import RunArtifacts, figure, seconds
+from components.report.figures import _spread
+from components.report.step import CONTENTS, write_report
+from nextpage.gates import Verdict
+from nextpage.tokenizers.semantic_ids import SemanticIds
+from tests.synthetic import write_dataset
+
+HOSTILE = "<script src='https://evil.example/x.js'>alert(1)</script> & \"milk\""
+
+# Hit rates of a real run's order, weakest first.
+RANKERS = {
+    "popularity": 0.29,
+    "recent_popularity": 0.30,
+    "cooccurrence": 0.36,
+    "bigram_last_page": 0.37,
+    "bigram_prompt": 0.44,
+    "own_frequency": 0.55,
+    "own_recency": 0.57,
+    "own_recency_bigram": 0.58,
+    "model": 0.54,
+}
+
+
+def ranker(level: float) -> dict[str, object]:
+    """As evaluate writes one ranker."""
+    values = {
+        f"{metric}@{depth}": round(level * scale * (depth / 10) ** 0.45, 4)
+        for metric, scale in (("HR", 1.0), ("Recall", 0.24), ("NDCG", 0.3), ("MRR", 0.5))
+        for depth in (1, 5, 10, 50)
+    }
+    measured = {**values, "intervals": {name: [value - 0.012, value + 0.012] for name, value in values.items()}}
+    return {
+        **measured,
+        "requests": 3_214,
+        "new_items": {**measured, "requests": 2_950},
+        "beyond_accuracy": {"coverage@10": 0.31, "gini@10": 0.87, "popularity_bias@10": 0.06, "novelty@10": 11.2},
+        "slices": [],
+    }
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> RunArtifacts:
+    """What a run leaves, in the shapes of the steps that write it."""
+    tmp_path = tmp_path_factory.mktemp("run")
+    dataset = write_dataset(tmp_path / "dataset")
+    items = duckdb.sql(f"SELECT item_id, text FROM '{dataset.items}' ORDER BY 1").df()
+    tokenizer = tmp_path / "tokenizer"
+    tokenizer.mkdir()
+    draw = np.random.default_rng(0)
+    codes = draw.integers(0, 16, size=(len(items), 3)) ** 2 // 15
+    SemanticIds.sorted(items["item_id"].to_numpy(), codes, (16, 16, 16)).write(tokenizer / "semantic_ids.parquet")
+    quality = {"items": 200, "collision_rate": 0.021, "levels": [{"coverage": 0.94, "entropy": 3.5}] * 3}
+    (tokenizer / "quality.json").write_text(json.dumps(quality))
+    lines = [
+        {
+            "step": step,
+            "loss": 5.5 * math.exp(-step / 250) + 3.1 + 0.08 * float(draw.normal()),
+            "tokens_per_second": 9_000 + 300 * float(draw.normal()),
+            "mfu": 0.31,
+            "learning_rate": 1e-3 * (1 - step / 1200),
+            "seconds": step * 0.24,
+        }
+        for step in range(10, 1201, 10)
+    ]
+    (tmp_path / "training.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    baselines = {name: ranker(level) for name, level in RANKERS.items() if name != "model"}
+    (tmp_path / "metrics.json").write_text(json.dumps({"model": ranker(RANKERS["model"]), "baselines": baselines}))
+    (tmp_path / "card.md").write_text(f"# Model card\n\nFor grocers. {HOSTILE}\n\n| a | b |\n|---|---|\n| 1 | 2 |\n")
+    named = [{"item_id": item, "text": text} for item, text in zip(items["item_id"], items["text"], strict=True)]
+    sample = {
+        "user_id": "u001",
+        "history": [{"item_id": "odd", "text": HOSTILE}, *named[:9]],
+        "recommended": named[5:15],
+        "next": named[12:30],
+    }
+    (tmp_path / "recommendations.json").write_text(json.dumps([sample, {**sample, "user_id": "u002"}]))
+    quarantine = tmp_path / "quarantine.parquet"
+    duckdb.sql("SELECT unnest(['time in the future', 'time in the future', 'unknown item']) AS reason").write_parquet(
+        str(quarantine)
+    )
+    verdicts = [
+        Verdict(gate="data", passed=True, reasons=("5,700 rows, 3 in quarantine",)),
+        Verdict(gate="recall", passed=False, reasons=(f"HR@10 of {HOSTILE} is not above 0",)),
+    ]
+    for verdict in verdicts:
+        verdict.write(tmp_path / f"{verdict.gate}.json")
+    monitor(
+        dataset.folder, tokenizer / "semantic_ids.parquet", tmp_path / "d.html", tmp_path / "d.json", MonitorConfig()
+    )
+    steps = ("ingest", "validate", "features", "tokenize", "train", "evaluate", "release", "monitor")
+    return RunArtifacts(
+        name="demo",
+        clean=dataset.folder,
+        quarantine=quarantine,
+        tokenizer=tokenizer,
+        training_log=tmp_path / "training.jsonl",
+        metrics=tmp_path / "metrics.json",
+        model_card=tmp_path / "card.md",
+        recommendations=tmp_path / "recommendations.json",
+        verdicts=tuple(tmp_path / f"{verdict.gate}.json" for verdict in verdicts),
+        costs={step: {"seconds": 3.0 * 2**place, "peak_memory_mb": 400.0} for place, step in enumerate(steps)},
+        release="runs/demo/release",
+        release_hash="sha256:0123abcd",
+        drift=tmp_path / "d.json",
+    )
+
+
+class Tags(HTMLParser):
+    """Tags in order, attributes that could load something, and which tags were left open."""
+
+    VOID = ("meta", "link", "br", "img", "hr", "input")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+        self.loads: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.append(tag)
+        self.loads += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "srcset", "data")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def page(artifacts: RunArtifacts, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("page") / "runs" / "demo" / "report.html"
+    write_report(path, artifacts)
+    return path.read_text()
+
+
+def test_every_section_is_there_with_its_plot(page: str) -> None:
+    for name, title in CONTENTS:
+        assert f'<section id="{name}">' in page, title
+    tags = Tags()
+    tags.feed(page)
+    assert tags.open == []
+    assert tags.names.count("svg") == 4
+
+
+def test_the_page_says_what_the_artifacts_say(page: str) -> None:
+    said = [
+        "in 54% of cases, behind the strongest simple count (58%)",
+        "own recency + bigram over 128 items",
+        "0.528–0.552",  # the interval of HR@10
+        "Of 3 gates failed: recall",
+        "unknown item",
+        "collision rate",
+        "levels 3 entropy",
+        "Tokens a second, median",
+        "User u001",
+        "3 of 10 came true",
+        "nextpage serve runs/demo/release",
+        "sha256:0123abcd",
+    ]
+    for words in said:
+        assert words in page, words
+
+
+def test_nothing_is_loaded_and_nothing_runs(page: str) -> None:
+    tags = Tags()
+    tags.feed(page)
+    assert {"script", "link", "img", "iframe", "object", "embed"}.isdisjoint(tags.names)
+    assert all(address.startswith("#") for address in tags.loads)
+    assert not re.search(r"@import|url\((?!#)", page)
+    assert not re.search(r"//(?!127\.0\.0\.1|evil\.example)", page.split("</style>")[1].replace("&#39;", ""))
+
+
+def test_text_from_the_data_is_escaped_wherever_it_shows(page: str) -> None:
+    assert "<script" not in page
+    assert page.count("&lt;script") >= 4  # a verdict, the card, and an item in two samples
+
+
+def test_a_run_without_a_monitor_has_its_page(artifacts: RunArtifacts, tmp_path: Path) -> None:
+    write_report(tmp_path / "report.html", replace(artifacts, drift=None))
+    page = (tmp_path / "report.html").read_text()
+    assert "This run did not compare windows of time." in page
+    assert page.count("<svg") == 3
+
+
+def test_a_missing_artifact_is_an_error_and_no_empty_page(artifacts: RunArtifacts, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"lost\.json"):
+        write_report(tmp_path / "report.html", replace(artifacts, metrics=tmp_path / "lost.json"))
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_an_empty_training_log_is_refused(artifacts: RunArtifacts, tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text("")
+    with pytest.raises(ValueError, match="did training take a step"):
+        write_report(tmp_path / "report.html", replace(artifacts, training_log=tmp_path / "log.jsonl"))
+
+
+def test_labels_keep_their_distance_and_their_order() -> None:
+    places = [0.5, 0.501, 0.1, 0.502, 0.499]
+    spread = _spread(places, gap=0.05)
+    assert np.diff(np.sort(spread)).min() >= 0.05 - 1e-6
+    assert np.argsort(spread).tolist() == np.argsort(places).tolist()
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(1234.0, "1,234"), (0.0871, "0.087"), (12.34, "12.3"), (1.2e-6, "1.2e-06"), (True, "yes")]
+)
+def test_figures_are_written_as_a_person_would(value: float, words: str) -> None:
+    assert figure(value) == words
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(3.04, "3.0 s"), (59.6, "1 min 0 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")]
+)
+def test_durations_are_written_as_a_person_would(value: float, words: str) -> None:
+    assert seconds(value) == words
