@@ -7,7 +7,8 @@ from pathlib import Path
 
 from kserve import model_server
 
-from serving.history import FeastServerHistory, FeatureService
+from nextpage.release import FeatureService, ReleaseRefused
+from serving.history import FeastServerHistory
 from serving.server import ServerConfig, serve, serve_transformer
 
 
@@ -42,7 +43,7 @@ def main() -> None:
             serve_transformer(args.predictor_host, config, histories)
         else:
             serve(args.release, config, histories)
-    except (ValueError, OSError) as failure:
+    except (ReleaseRefused, ValueError, OSError) as failure:
         sys.exit(f"not serving: {failure}")
 
 

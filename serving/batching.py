@@ -35,6 +35,11 @@ class MicroBatcher(Generic[Asked, Answered]):
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
         self._loop: asyncio.Task[None] | None = None
 
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return self._waiting.qsize()
+
     async def submit(self, asked: Asked) -> Answered:
         """The answer, or Overloaded (the queue is full) or TooLate (the deadline passed)."""
         if self._loop is None:

@@ -24,7 +24,8 @@ class Catalogue:
         self._attributes = {
             name: _encoded(items[name])
             for name in items.column_names
-            if name not in NOT_ATTRIBUTES and pa.types.is_string(items[name].type)
+            if name not in NOT_ATTRIBUTES
+            and (pa.types.is_string(items[name].type) or pa.types.is_large_string(items[name].type))
         }
 
     def __len__(self) -> int:
@@ -62,6 +63,10 @@ class Catalogue:
     def _rows(self, item_ids: Any) -> list[int]:
         """Rows of the items that are known; one that left the catalogue needs no hiding."""
         return [self.row_of[item_id] for item_id in item_ids if item_id in self.row_of]
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _encoded(column: pa.ChunkedArray) -> tuple[dict[str, int], np.ndarray[Any, Any]]:

@@ -92,6 +92,11 @@ class EventLog:
         self._writer = threading.Thread(target=self._write_forever, name="events", daemon=True)
         self._writer.start()
 
+    @property
+    def waiting(self) -> int:
+        """Entries in the queue."""
+        return self._waiting.qsize()
+
     def expose(self, slate: Slate, user_id: str | None) -> bool:
         """Log a slate as shown now. False where its request id was logged before, or the queue is full."""
         now = datetime.now(UTC)
@@ -196,7 +201,7 @@ def joined(folder: Path) -> pa.Table:
     with duckdb.connect() as database:
         for kind, table in tables.items():
             database.register(kind, table)
-        return database.execute(_JOIN).to_arrow_table()
+        return database.sql(_JOIN).to_arrow_table()
 
 
 _JOIN = """

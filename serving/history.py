@@ -7,20 +7,12 @@ brings (`feature_repo` is a sibling of this package, so neither imports the othe
 import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+from nextpage.release import FeatureService
 from serving.schema import History
 
 COLUMNS = ("history_item", "history_behaviour", "history_page", "history_time")
-
-
-@dataclass(frozen=True, kw_only=True)
-class FeatureService:
-    """The name and the content hash of what a release was trained on."""
-
-    name: str
-    hash: str
 
 
 class HistorySource(Protocol):

@@ -4,7 +4,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from serving.history import FeatureService
+from nextpage.release import FeatureService
 
 SECONDS_BETWEEN_TRIES = 1.0
 RELEASE_ROUTE = "/v1/release"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent import futures
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import fastapi
 from fastapi.responses import JSONResponse
@@ -34,11 +34,11 @@ from serving.errors import Refused, Unsupported
 from serving.events import EventLog, EventLogConfig, ParquetSink
 from serving.feedback import feedback_route
 from serving.history import HistorySource, require_same_features
-from serving.predictor import Predictor
 from serving.release_info import RELEASE_ROUTE, fetch_feature_service, release_route
 from serving.transformer import Transformer
 
-log = logging.getLogger("nextpage.serving")
+if TYPE_CHECKING:  # torch and the model come only where a release is loaded
+    from nextpage.recommender import Recommender
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +74,10 @@ def serve(release: Path, config: ServerConfig, histories: HistorySource | None =
     serve_recommender(load_recommender(release), config, histories)
 
 
-def serve_recommender(recommender: Any, config: ServerConfig, histories: HistorySource | None = None) -> None:
+def serve_recommender(recommender: "Recommender", config: ServerConfig, histories: HistorySource | None = None) -> None:
     """As `serve`, with the release already loaded."""
+    from serving.predictor import Predictor
+
     if histories is not None:
         require_same_features(recommender.feature_service, histories.service)
     events = _event_log(config)

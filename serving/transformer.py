@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import httpx
 
@@ -16,8 +17,10 @@ from serving.endpoint import Endpoint
 from serving.errors import InvalidRequest, Overloaded, Unavailable
 from serving.events import EventLog
 from serving.history import HistorySource
-from serving.predictor import Predictor
 from serving.schema import Slate, SlateRequest, request_to_json, slate_from_json
+
+if TYPE_CHECKING:  # it imports torch, which a transformer alone does not need
+    from serving.predictor import Predictor
 
 log = logging.getLogger("nextpage.serving")
 
@@ -28,7 +31,7 @@ class Transformer(Endpoint):
         name: str,
         histories: HistorySource,
         *,
-        predictor: Predictor | None,
+        predictor: "Predictor | None",
         budget_ms: float,
         events: EventLog | None = None,
     ) -> None:

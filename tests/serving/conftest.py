@@ -62,13 +62,9 @@ def start(arguments: list[str], *, http_port: int, grpc_port: int, events: Path)
             time.sleep(0.1)
 
 
-def standin_arguments(http_port: int, grpc_port: int, events: Path) -> list[str]:
-    return ["-m", "tests.serving.standin", str(http_port), str(grpc_port), str(events)]
-
-
 def start_standin(events: Path) -> Server:
     http_port, grpc_port = free_port(), free_port()
-    arguments = standin_arguments(http_port, grpc_port, events)
+    arguments = ["-m", "tests.serving.standin", str(http_port), str(grpc_port), str(events)]
     return start(arguments, http_port=http_port, grpc_port=grpc_port, events=events)
 
 

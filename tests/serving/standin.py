@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from nextpage.recommender import Query, Recommendation
 
+from nextpage.recommender import Query, Recommendation
+from nextpage.release import FeatureService
 from serving.events import EventLogConfig
-from serving.history import FeatureService, History
+from serving.history import History
 from serving.server import ServerConfig, serve_recommender
 
 MODEL = "nextpage"

@@ -2,8 +2,6 @@
 
 import asyncio
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,7 +17,7 @@ from kserve import InferInput, InferRequest, InferResponse
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as messages
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
 
-from tests.serving.conftest import Server, end, free_port, standin_arguments, start_standin
+from tests.serving.conftest import Server, end, start_standin
 from tests.serving.standin import BROKEN_ITEM, FAULTY_ITEM, ITEMS, MODEL, SLOW_ITEM, SLOW_S
 
 
@@ -357,16 +355,6 @@ def test_metrics_tell_the_release_and_how_calls_ended(server: Server) -> None:
     after = {name: server.metric(counter) for name, counter in counters.items()}
     assert after == {name: count + 1 for name, count in before.items()}
     assert server.metric("nextpage_request_seconds_count") == timed + 2
-
-
-@pytest.mark.parametrize("taken", ["http", "grpc"])
-def test_second_server_on_a_taken_port_does_not_start(server: Server, tmp_path: Path, taken: str) -> None:
-    http_port = server.http_port if taken == "http" else free_port()
-    grpc_port = server.grpc_port if taken == "grpc" else free_port()
-    arguments = standin_arguments(http_port, grpc_port, tmp_path)
-    second = subprocess.run([sys.executable, *arguments], capture_output=True, timeout=60, check=False)
-    assert second.returncode != 0
-    assert server.predict({"user_id": "u-5"}).status_code == 200
 
 
 def test_sigterm_ends_calls_in_flight_then_the_process_with_all_events_written(tmp_path: Path) -> None:

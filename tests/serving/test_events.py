@@ -1,0 +1,127 @@
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from serving.events import EventLog, EventLogConfig, ParquetSink, joined
+from serving.metrics import EVENTS
+from serving.schema import Slate, SlateItem
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def slate(request_id: str, *item_ids: str) -> Slate:
+    items = tuple(
+        SlateItem(item_id=item_id, score=-float(place), position=place, text=None)
+        for place, item_id in enumerate(item_ids)
+    )
+    return Slate(request_id=request_id, items=items, release_name="r", release_hash="h", degraded=False, reason=None)
+
+
+def feedback(request_id: str, item_id: str, behaviour: str, value: float | None = None) -> dict[str, Any]:
+    return {
+        "request_id": request_id,
+        "item_id": item_id,
+        "behaviour": behaviour,
+        "time": NOW,
+        "value": value,
+        "received": NOW,
+    }
+
+
+def count(kind: str, fate: str) -> float:
+    return EVENTS.labels(kind, fate)._value.get()
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    for _ in range(200):
+        if condition():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_stuck_sink_fills_the_queue_and_what_comes_after_is_dropped_and_counted() -> None:
+    free = threading.Event()
+    written: list[Any] = []
+
+    def stuck(kind: str, rows: Any) -> None:
+        free.wait(30)
+        written.extend(rows)
+
+    log = EventLog(stuck, EventLogConfig(capacity=3, rows=1, flush_s=0.01))
+    dropped = count("exposures", "dropped")
+    assert log.expose(slate("0", "a", "b"), "u")
+    assert eventually(lambda: log.waiting == 0)  # the writer holds it, in the stuck sink
+    accepted = [log.expose(slate(str(number), "a", "b"), "u") for number in range(1, 6)]
+    assert accepted == [True, True, True, False, False]
+    assert count("exposures", "dropped") - dropped == 4  # two slates of two items
+    free.set()
+    assert log.expose(slate("5", "a", "b"), "u") or eventually(lambda: log.expose(slate("5", "a", "b"), "u"))
+    log.close()
+    assert [row["request_id"] for row in written[::2]] == ["0", "1", "2", "3", "5"]
+
+
+def test_failing_sink_costs_its_rows_and_not_the_writer() -> None:
+    written: list[Any] = []
+
+    def failing(kind: str, rows: Any) -> None:
+        if rows[0]["request_id"] == "bad":
+            raise OSError("no space left")
+        written.extend(rows)
+
+    log = EventLog(failing, EventLogConfig(rows=1, flush_s=0.01))
+    dropped = count("exposures", "dropped")
+    log.expose(slate("bad", "a"), "u")
+    assert eventually(lambda: count("exposures", "dropped") == dropped + 1)
+    log.expose(slate("good", "a"), "u")
+    log.close()
+    assert [row["request_id"] for row in written] == ["good"]
+
+
+def test_files_rotate_by_rows_and_no_unfinished_file_is_left(tmp_path: Path) -> None:
+    log = EventLog(ParquetSink(tmp_path), EventLogConfig(rows=4, flush_s=60))
+    for number in range(10):
+        log.expose(slate(str(number), "a", "b"), None)
+    log.close()
+    files = list((tmp_path / "exposures").iterdir())
+    assert {path.suffix for path in files} == {".parquet"}
+    assert sorted(pq.read_metadata(path).num_rows for path in files) == [4, 4, 4, 4, 4]
+
+
+def test_repeats_are_told_by_request_item_and_behaviour() -> None:
+    written: list[Any] = []
+    log = EventLog(lambda kind, rows: written.extend(rows), EventLogConfig(remembered=3))
+    rows = [feedback("r", "a", "clicked"), feedback("r", "a", "ordered"), feedback("r", "a", "clicked")]
+    assert log.feed_back(rows) == (2, 1)
+    assert log.feed_back(rows[:2]) == (0, 2)
+    assert log.expose(slate("r", "a"), None)
+    assert not log.expose(slate("r", "a"), None)
+    log.close()
+    assert len(written) == 3
+
+
+def test_late_and_repeated_feedback_of_two_processes_joins_once(tmp_path: Path) -> None:
+    for order in ("first process", "second process"):
+        log = EventLog(ParquetSink(tmp_path), EventLogConfig())
+        log.feed_back([feedback("1", "b", "clicked"), feedback("1", "b", "ordered", 2.5)])
+        log.feed_back([feedback("1", "not shown", "clicked")])
+        log.expose(slate("1", "a", "b"), "u")
+        if order == "second process":
+            log.expose(slate("2", "a"), None)
+        log.close()
+    rows = joined(tmp_path).select(["request_id", "item_id", "clicked", "ordered", "value"]).to_pylist()
+    assert [tuple(row.values()) for row in rows] == [
+        ("1", "a", False, False, None),
+        ("1", "b", True, True, 2.5),
+        ("2", "a", False, False, None),
+    ]
+
+
+def test_empty_log_joins_to_no_rows(tmp_path: Path) -> None:
+    ParquetSink(tmp_path)
+    assert joined(tmp_path).num_rows == 0
