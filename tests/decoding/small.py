@@ -77,14 +77,21 @@ class TableEngine:
         return total
 
 
-def decoder(sizes: tuple[int, ...], *, layers: int = 2, kv_heads: int = 2, seed: int = 0) -> CausalDecoder:
+def decoder(
+    sizes: tuple[int, ...],
+    *,
+    layers: int = 2,
+    kv_heads: int = 2,
+    seed: int = 0,
+    feature_sizes: tuple[int, ...] = FEATURE_SIZES,
+) -> CausalDecoder:
     """A random decoder with weights large enough that its distributions are far from uniform."""
     vocabulary = Vocabulary(sizes)
     torch.manual_seed(seed)
     model = CausalDecoder(
         DecoderConfig(
             vocabulary_size=vocabulary.size,
-            feature_sizes=FEATURE_SIZES,
+            feature_sizes=feature_sizes,
             level_ranges=tuple(vocabulary.level_range(level) for level in range(len(sizes))),
             width=16,
             layers=layers,
