@@ -59,20 +59,20 @@ def main() -> None:
         seconds = time.perf_counter() - start
     new = len(trial.new_truth.item) / len(trial.truth.item)
     print(f"{len(trial)} {given.split} baskets, {len(item_ids)} products, {1 - new:.1%} of the truth are repeats")
-    print(table(reports))
+    print(table(reports, FIRST_NOTES if given.split == "test" else {}))
     print(f"{read:.1f} s to read and count, {seconds - read:.1f} s to rank and measure, {cost.peak_memory_mb:.0f} MB")
 
 
-def table(reports: dict[str, Report]) -> str:
-    """One row a baseline: measured with interval, and the first notes' figure."""
+def table(reports: dict[str, Report], notes: dict[str, tuple[float | None, ...]]) -> str:
+    """One row a baseline: measured with interval, and below it the figures of `notes`."""
     lines = [f"{'':64}" + "".join(f"{name:>16}" for name in COLUMNS)]
     for name, report in reports.items():
         found = {**report.metrics, "new HR@10": report.new_items["HR@10"]}
         cells = [f"{found[c].mean:.3f} ±{(found[c].high - found[c].low) / 2:.3f}" for c in COLUMNS]
         lines.append(f"{TITLES[name]:64}" + "".join(f"{cell:>16}" for cell in cells))
-        if name in FIRST_NOTES:
-            notes = [" " * 6 if figure is None else f"{figure:.3f}" for figure in FIRST_NOTES[name]]
-            lines.append(f"{'    first notes':64}" + "".join(f"{note + ' ' * 6:>16}" for note in notes))
+        if name in notes:
+            figures = ["" if figure is None else f"{figure:.3f}" for figure in notes[name]]
+            lines.append(f"{'    first notes':64}" + "".join(f"{figure + ' ' * 7:>16}" for figure in figures))
     return "\n".join(lines)
 
 

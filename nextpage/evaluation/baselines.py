@@ -5,23 +5,15 @@ place is by its score, ties by popularity over all of training. Constants were c
 Complete Journey (`benchmarks/baselines.py --split validation`), never on its test weeks.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
 
 from nextpage.evaluation.counts import DAY, Counts, PairCounts, page_bounds
-from nextpage.evaluation.metrics import Ranker
 from nextpage.evaluation.truth import history_of_event
 from nextpage.interactions.sequences import Sequences
-
-Scorer = Callable[[Sequences], np.ndarray]
-"""Prompts of S users → a score for every item, float64 [S, I]."""
-
-PROMPTS_AT_ONCE = 64
-"""Rows of scores held at a time: 14 MB for 27,000 items."""
 
 TIE_BREAK = 1e-6
 """What popularity adds to a score: less than any difference of counts."""
@@ -51,34 +43,45 @@ TITLES = {
 }
 
 
-def scorers(counts: Counts, config: BaselineConfig) -> dict[str, Scorer]:
-    """The baselines by name (see TITLES), weakest kind first."""
-    popular = counts.popularity
-    follows, beside = counts.transitions, counts.cooccurrence
+def scores(counts: Counts, config: BaselineConfig, prompts: Sequences) -> Iterator[tuple[str, np.ndarray]]:
+    """Each baseline's name (see TITLES) and its score of every item, float64 [S, I].
 
-    def last(prompts: Sequences) -> Sequences:
-        return prompts.last(config.prompt_items)
-
-    def recency(prompts: Sequences) -> np.ndarray:
-        return own_frequency(prompts, len(popular), config.half_life_days)
-
-    return {
-        "popularity": lambda prompts: np.tile(popular.astype(np.float64), (len(prompts), 1)),
-        "recent_popularity": lambda prompts: np.tile(counts.recent_popularity.astype(np.float64), (len(prompts), 1)),
-        "cooccurrence": lambda prompts: expected(beside, popular, last_page(prompts)),
-        "bigram_last_page": lambda prompts: expected(follows, popular, last_page(prompts)),
-        "bigram_prompt": lambda prompts: expected(follows, popular, last(prompts)),
-        "own_frequency": lambda prompts: own_frequency(last(prompts), len(popular)),
-        "own_recency": recency,
-        "own_recency_bigram": lambda prompts: (
-            recency(prompts) + config.transition_weight * expected(follows, popular, last(prompts))
-        ),
-    }
+    One after another, so that few of the large arrays are held, and in one place, so that what two share is counted
+    once.
+    """
+    popular, page, recent = counts.popularity, last_page(prompts), prompts.last(config.prompt_items)
+    yield "popularity", np.tile(popular.astype(np.float64), (len(prompts), 1))
+    yield "recent_popularity", np.tile(counts.recent_popularity.astype(np.float64), (len(prompts), 1))
+    yield "cooccurrence", expected(counts.cooccurrence, popular, page)
+    yield "bigram_last_page", expected(counts.transitions, popular, page)
+    following = expected(counts.transitions, popular, recent)
+    yield "bigram_prompt", following
+    yield "own_frequency", own_frequency(recent, len(popular))
+    recency = own_frequency(prompts, len(popular), config.half_life_days)
+    yield "own_recency", recency
+    yield "own_recency_bigram", recency + config.transition_weight * following
 
 
-def baselines(counts: Counts, config: BaselineConfig, *, unseen: bool = False) -> dict[str, Ranker]:
-    """The baselines as rankers; with `unseen` they leave out all that the prompt holds."""
-    return {name: partial(_rank, score, counts.popularity, unseen) for name, score in scorers(counts, config).items()}
+def rank_baselines(
+    counts: Counts, config: BaselineConfig, prompts: Sequences, k: int
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Each baseline's name, its ranking, and its ranking of the items that the prompt lacks: int32 [S, k] each.
+
+    As a `Ranker` gives them. Memory is that of a few arrays of scores: rank some tens of prompts at a time.
+    """
+    tie_break = TIE_BREAK * counts.popularity / max(counts.popularity.sum(), 1)
+    for name, score in scores(counts, config, prompts):
+        broken = score + tie_break
+        ranking = best(broken, k)
+        broken[history_of_event(prompts), prompts.item] = -np.inf
+        yield name, ranking, best(broken, k)
+
+
+def best(score: np.ndarray, k: int) -> np.ndarray:
+    """The k best items of each row of [S, I], best first; −1 where fewer are above −inf; int32 [S, k]."""
+    top = torch.from_numpy(score).topk(min(k, score.shape[1]), dim=1)
+    rows = np.where(np.isfinite(top.values.numpy()), top.indices.numpy(), -1)
+    return np.pad(rows, ((0, 0), (0, k - rows.shape[1])), constant_values=-1).astype(np.int32)
 
 
 def expected(pairs: PairCounts, popularity: np.ndarray, prompts: Sequences) -> np.ndarray:
@@ -109,21 +112,6 @@ def last_page(prompts: Sequences) -> Sequences:
     start, end = page_bounds(prompts)
     ends_history = np.isin(end, prompts.offset)
     return prompts.select(np.repeat(ends_history, end - start))
-
-
-def _rank(score: Scorer, popularity: np.ndarray, unseen: bool, prompts: Sequences, k: int) -> np.ndarray:
-    """The k best items of each prompt, int32 [S, k]; a Ranker once the first three are bound."""
-    tie_break = TIE_BREAK * popularity / max(popularity.sum(), 1)
-    ranking = np.full((len(prompts), k), -1, dtype=np.int32)
-    for first in range(0, len(prompts), PROMPTS_AT_ONCE):
-        batch = prompts.take(np.arange(first, min(first + PROMPTS_AT_ONCE, len(prompts))))
-        scores = score(batch) + tie_break
-        if unseen:
-            scores[history_of_event(batch), batch.item] = -np.inf
-        best = torch.from_numpy(scores).topk(min(k, len(popularity)), dim=1)
-        rows = np.where(np.isfinite(best.values.numpy()), best.indices.numpy(), -1)
-        ranking[first : first + len(batch), : rows.shape[1]] = rows
-    return ranking
 
 
 def _dense(cell: np.ndarray, weight: np.ndarray, rows: int, items: int) -> np.ndarray:

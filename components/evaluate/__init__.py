@@ -1,0 +1,1 @@
+"""The evaluate step: a candidate against the counts, on the same requests."""

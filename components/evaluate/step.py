@@ -1,0 +1,188 @@
+"""Measure a candidate release and the counts on the same requests, and say whether it may go on."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from nextpage.evaluation.bootstrap import BootstrapConfig
+from nextpage.evaluation.card import Findings, write_card
+from nextpage.evaluation.config import EvaluationConfig
+from nextpage.evaluation.gates import Comparison, compare, invalid_items_gate, recall_gate
+from nextpage.evaluation.hallucination import hallucination_rate
+from nextpage.evaluation.harness import Report, evaluate_baselines, number
+from nextpage.evaluation.harness import evaluate as evaluate_ranker
+from nextpage.evaluation.trial import Trial, read_trial
+from nextpage.gates import Verdict
+from nextpage.interactions.log import Dataset
+from nextpage.interactions.sequences import Sequences, sequences_from_table
+from nextpage.progress import bar
+from nextpage.tokenizers.semantic_ids import SemanticIds
+
+MODEL = "model"
+WITH_PRIOR = "model with prior"
+
+
+class Candidate(Protocol):
+    """What is asked of a model: a `Recommender` has it."""
+
+    semantic_ids: SemanticIds
+
+    def rank(self, prompts: Sequences, k: int, prior: bool = True) -> np.ndarray: ...
+
+    def generate_unconstrained(self, prompts: Sequences, beam_width: int) -> np.ndarray: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """The verdicts, and the model's main figures for the list of metrics."""
+
+    recall: Verdict
+    invalid_items: Verdict
+    figures: dict[str, float]
+
+
+def evaluate(candidate: Path, features: Path, clean: Path, metrics: Path, card: Path) -> Outcome:
+    """Evaluate the sealed release `candidate` as its recipe says.
+
+    The model reads the prompts of `features/evaluation.parquet`; the truth and the counts come from the dataset folder
+    `clean`. Writes all figures as JSON to `metrics` and the model card to `card`, whatever the verdicts.
+    """
+    from nextpage.decoding.repeat_prior import RepeatPriorConfig
+    from nextpage.recommender import load_recommender
+
+    recommender = load_recommender(candidate)
+    return evaluate_candidate(
+        recommender,
+        features,
+        clean,
+        metrics,
+        card,
+        config=recommender.recipe.part("evaluation", EvaluationConfig),
+        title=recommender.release_name,
+        has_prior=recommender.recipe.part("repeat_prior", RepeatPriorConfig).weight > 0,
+    )
+
+
+def evaluate_candidate(
+    candidate: Candidate,
+    features: Path,
+    clean: Path,
+    metrics: Path,
+    card: Path,
+    *,
+    config: EvaluationConfig,
+    title: str,
+    has_prior: bool,
+) -> Outcome:
+    """As `evaluate`, for a model that is open already. With `has_prior` it is measured without and with its prior;
+    the gate is about the model alone."""
+    item_ids = candidate.semantic_ids.item_ids
+    trial = read_trial(
+        Dataset(folder=clean),
+        item_ids.tolist(),
+        split=config.split,
+        limit=config.requests,
+        relevant=config.relevant,
+        recent_days=config.baselines.recent_days,
+    )
+    prompts = model_prompts(features / "evaluation.parquet", trial, item_ids.tolist())
+    models = {MODEL: _measure(MODEL, candidate, trial, prompts, config.bootstrap, prior=False)}
+    if has_prior:
+        models[WITH_PRIOR] = _measure(WITH_PRIOR, candidate, trial, prompts, config.bootstrap, prior=True)
+    baselines = evaluate_baselines(trial, config.baselines, config.bootstrap)
+    comparisons = {name: compare(report, baselines, trial, config.bootstrap) for name, report in models.items()}
+    some = prompts.take(np.linspace(0, len(trial) - 1, min(len(trial), config.generated_requests)).astype(np.int64))
+    generated = candidate.generate_unconstrained(some, config.generated_beams)
+    invalid_share = hallucination_rate(generated, candidate.semantic_ids)
+    recall = recall_gate(comparisons[MODEL], models[MODEL].requests, config.gate)
+    invalid_items = invalid_items_gate(invalid_share, config.gate)
+    findings = Findings(
+        title=title,
+        split=config.split,
+        users=len(set(trial.user_id)),
+        models=models,
+        baselines=baselines,
+        comparisons=comparisons,
+        invalid_share=invalid_share,
+        verdicts=(recall, invalid_items),
+    )
+    metrics.write_text(json.dumps(as_json(findings), indent=1, allow_nan=False))
+    card.write_text(write_card(findings))
+    return Outcome(recall=recall, invalid_items=invalid_items, figures=_figures(models, invalid_share))
+
+
+def model_prompts(evaluation: Path, trial: Trial, item_ids: list[str]) -> Sequences:
+    """The trial's prompts as the feature store gave them, in the trial's order.
+
+    Raises ValueError where a request is missing or has another moment: the features are then of another dataset.
+    """
+    table = pq.read_table(evaluation, filters=pc.field("request_id").isin(trial.request_id.tolist()))
+    asked = zip(table["user_id"].to_pylist(), table["request_id"].to_pylist(), strict=True)
+    row = {key: place for place, key in enumerate(asked)}
+    wanted = list(zip(trial.user_id.tolist(), trial.request_id.tolist(), strict=True))
+    missing = [key for key in wanted if key not in row]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} of {len(wanted)} requests are not in {evaluation.name}, first that of user "
+            f"{missing[0][0]!r}, request {missing[0][1]!r}: build the features from this dataset"
+        )
+    prompts = sequences_from_table(table.take([row[key] for key in wanted]), item_ids)
+    moved = np.flatnonzero(prompts.as_of != trial.histories.as_of)
+    if len(moved):
+        raise ValueError(
+            f"request {wanted[moved[0]][1]!r} is as of {prompts.as_of[moved[0]]} in {evaluation.name} and of "
+            f"{trial.histories.as_of[moved[0]]} in the dataset: build the features from this dataset"
+        )
+    return prompts
+
+
+def as_json(findings: Findings) -> dict[str, object]:
+    """metrics.json: `model`, `model_with_prior` where there is one, `baselines`, `differences`, and the gates."""
+    key = {name: name.replace(" ", "_") for name in findings.models}
+    return {
+        **{key[name]: report.as_json() for name, report in findings.models.items()},
+        "baselines": {name: report.as_json() for name, report in findings.baselines.items()},
+        "differences": {key[name]: _differences(found) for name, found in findings.comparisons.items()},
+        "hallucination_rate": number(findings.invalid_share),
+        "split": findings.split,
+        "users": findings.users,
+        "verdicts": {verdict.gate: verdict.passed for verdict in findings.verdicts},
+    }
+
+
+def _measure(
+    name: str, candidate: Candidate, trial: Trial, prompts: Sequences, bootstrap: BootstrapConfig, *, prior: bool
+) -> Report:
+    with bar(total=len(trial), unit=" requests", title=name) as moving:
+
+        def ranker(batch: Sequences, k: int) -> np.ndarray:
+            ranking = candidate.rank(batch, k, prior=prior)
+            moving.update(len(batch))
+            return ranking
+
+        return evaluate_ranker(name, ranker, trial, bootstrap, prompts=prompts)
+
+
+def _differences(comparison: Comparison) -> dict[str, dict[str, dict[str, float | None]]]:
+    return {
+        baseline: {
+            metric: {bound: number(value) for bound, value in interval.as_json().items()}
+            for metric, interval in metrics.items()
+        }
+        for baseline, metrics in comparison.items()
+    }
+
+
+def _figures(models: dict[str, Report], invalid_share: float) -> dict[str, float]:
+    """Under names that a list of metrics can hold: model_HR_10 and so on."""
+    figures = {
+        f"{name} {metric}".replace(" ", "_").replace("@", "_"): report.metrics[metric].mean
+        for name, report in models.items()
+        for metric in ("HR@10", "Recall@10", "NDCG@10", "HR@50")
+    }
+    return figures | {"hallucination_rate": invalid_share}

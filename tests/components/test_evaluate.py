@@ -1,0 +1,197 @@
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from components.evaluate.step import MODEL, Outcome, evaluate_candidate, model_prompts
+from nextpage.evaluation.baselines import TITLES, own_frequency
+from nextpage.evaluation.baselines import best as best_items
+from nextpage.evaluation.bootstrap import BootstrapConfig
+from nextpage.evaluation.config import EvaluationConfig
+from nextpage.evaluation.gates import RecallGateConfig
+from nextpage.evaluation.trial import Trial, read_trial
+from nextpage.interactions.histories import requests
+from nextpage.interactions.log import Dataset
+from nextpage.interactions.sequences import Sequences
+from nextpage.tokenizers.semantic_ids import SemanticIds
+
+EVENTS = 20
+"""What the feature store keeps of a history: less than all, so that prompts differ from histories."""
+
+QUICK = EvaluationConfig(
+    requests=40,
+    generated_requests=10,
+    generated_beams=4,
+    bootstrap=BootstrapConfig(resamples=200),
+    gate=RecallGateConfig(beat=("popularity",), on=("HR@10",), max_invalid_share=0.3),
+)
+
+
+class Frequent:
+    """Stands in for a model: the user's own frequency; its prior puts the last item first. A code in four is no item."""
+
+    def __init__(self, semantic_ids: SemanticIds, *, helpless: bool = False) -> None:
+        self.semantic_ids = semantic_ids
+        self.helpless = helpless
+        self.longest = 0
+
+    def rank(self, prompts: Sequences, k: int, prior: bool = True) -> np.ndarray:
+        self.longest = max(self.longest, int(np.diff(prompts.offset).max()))
+        if self.helpless:
+            return np.full((len(prompts), k), -1, dtype=np.int32)
+        score = own_frequency(prompts, len(self.semantic_ids.item_ids))
+        if prior:
+            score[np.arange(len(prompts)), prompts.item[prompts.offset[1:] - 1]] += 100
+        return best_items(score, k)
+
+    def generate_unconstrained(self, prompts: Sequences, beam_width: int) -> np.ndarray:
+        generated = np.repeat(self.semantic_ids.codes[None, :beam_width], len(prompts), axis=0).copy()
+        generated[:, 0] = self.semantic_ids.sizes
+        return generated
+
+
+@pytest.fixture
+def semantic_ids(dataset: Dataset) -> SemanticIds:
+    item_ids = np.array(pq.read_table(dataset.items)["item_id"].to_pylist(), dtype=object)
+    place = np.arange(len(item_ids))
+    return SemanticIds.sorted(item_ids, np.stack([place % 7, place // 16, place % 16], axis=1), sizes=(7, 16, 16))
+
+
+@pytest.fixture
+def features(dataset: Dataset, tmp_path: Path, semantic_ids: SemanticIds) -> Path:
+    """evaluation.parquet as the feature store writes it, both splits, in an order of its own."""
+    folder = tmp_path / "features"
+    folder.mkdir()
+    parts = [evaluation_table(dataset, semantic_ids, split) for split in ("test", "validation")]
+    pq.write_table(pa.concat_tables(parts).sort_by([("as_of", "descending")]), folder / "evaluation.parquet")
+    return folder
+
+
+def evaluation_table(dataset: Dataset, semantic_ids: SemanticIds, split: str) -> pa.Table:
+    asked = requests(dataset, semantic_ids.item_ids.tolist(), split=split)
+    prompts = asked.prompts.last(EVENTS)
+    offsets = pa.array(prompts.offset, pa.int32())
+
+    def lists(values: np.ndarray) -> pa.Array:
+        return pa.ListArray.from_arrays(offsets, pa.array(values))
+
+    return pa.table(
+        {
+            "user_id": pa.array(prompts.user_id, pa.string()),
+            "as_of": pa.array(prompts.as_of * 1_000_000, pa.timestamp("us", tz="UTC")),
+            "request_id": pa.array(asked.request_id, pa.string()),
+            "split": [split] * len(asked),
+            "history_item": lists(semantic_ids.item_ids[prompts.item]),
+            "history_behaviour": lists(prompts.behaviour.astype(np.int64)),
+            "history_page": lists(prompts.page),
+            "history_time": lists(prompts.time),
+        }
+    )
+
+
+@pytest.fixture
+def trial(dataset: Dataset, semantic_ids: SemanticIds) -> Trial:
+    return read_trial(
+        dataset,
+        semantic_ids.item_ids.tolist(),
+        split="test",
+        limit=40,
+        relevant=("ordered",),
+        recent_days=56,
+    )
+
+
+def run(dataset: Dataset, features: Path, candidate: Frequent, folder: Path, *, has_prior: bool = True) -> Outcome:
+    return evaluate_candidate(
+        candidate,
+        features,
+        dataset.folder,
+        folder / "metrics.json",
+        folder / "card.md",
+        config=QUICK,
+        title="demo",
+        has_prior=has_prior,
+    )
+
+
+def test_a_good_candidate_passes_with_figures_differences_and_a_card(dataset, features, semantic_ids, tmp_path):
+    candidate = Frequent(semantic_ids)
+    outcome = run(dataset, features, candidate, tmp_path)
+    figures = json.loads((tmp_path / "metrics.json").read_text())
+    assert outcome.recall.passed
+    assert outcome.invalid_items.passed
+    assert figures["hallucination_rate"] == 0.25
+    assert set(figures["baselines"]) == set(TITLES)
+    assert figures["model"]["HR@10"] == outcome.figures["model_HR_10"]
+    difference = figures["differences"]["model"]["popularity"]["HR@10"]
+    expected = figures["model"]["HR@10"] - figures["baselines"]["popularity"]["HR@10"]
+    assert difference["mean"] == pytest.approx(expected)
+    assert candidate.longest == EVENTS
+
+
+def test_the_model_is_shown_alone_and_with_its_prior_and_they_differ(dataset, features, semantic_ids, tmp_path):
+    run(dataset, features, Frequent(semantic_ids), tmp_path)
+    figures = json.loads((tmp_path / "metrics.json").read_text())
+    assert figures["model"]["HR@1"] != figures["model_with_prior"]["HR@1"]
+    card = (tmp_path / "card.md").read_text()
+    assert "**Model**" in card
+    assert "**Model with prior**" in card
+
+
+def test_without_a_prior_only_the_model_alone_is_shown(dataset, features, semantic_ids, tmp_path):
+    run(dataset, features, Frequent(semantic_ids), tmp_path, has_prior=False)
+    figures = json.loads((tmp_path / "metrics.json").read_text())
+    assert "model_with_prior" not in figures
+    assert set(figures["differences"]) == {MODEL}
+
+
+def test_a_candidate_that_does_not_beat_a_named_count_fails_and_its_card_says_so(
+    dataset, features, semantic_ids, tmp_path
+):
+    outcome = run(dataset, features, Frequent(semantic_ids, helpless=True), tmp_path)
+    assert not outcome.recall.passed
+    card = (tmp_path / "card.md").read_text()
+    assert "recall: FAILED" in card
+    assert f"it loses to “{TITLES['popularity']}”" in card
+
+
+def test_the_cards_words_follow_the_paired_intervals(dataset, features, semantic_ids, tmp_path):
+    run(dataset, features, Frequent(semantic_ids), tmp_path)
+    differences = json.loads((tmp_path / "metrics.json").read_text())["differences"]["model"]
+    card = (tmp_path / "card.md").read_text()
+    for name, title in TITLES.items():
+        word, mean = re.search(rf"\| {re.escape(title)} \| \*\*([a-z ]+)\*\* ([+-][\d.]+)", card).groups()
+        found = differences[name]["HR@10"]
+        expected = "beats" if found["low"] > 0 else "loses to" if found["high"] < 0 else "level with"
+        assert (word, float(mean)) == (expected, pytest.approx(found["mean"], abs=5e-4))
+
+
+def test_prompts_come_in_the_order_of_the_requests_with_their_own_events(features, semantic_ids, trial):
+    prompts = model_prompts(features / "evaluation.parquet", trial, semantic_ids.item_ids.tolist())
+    assert prompts.user_id.tolist() == trial.user_id.tolist()
+    assert np.array_equal(prompts.as_of, trial.histories.as_of)
+    ordered = prompts.select(prompts.behaviour == 2)
+    for row in range(len(trial)):
+        mine = ordered.item[ordered.offset[row] : ordered.offset[row + 1]]
+        whole = trial.histories.item[trial.histories.offset[row] : trial.histories.offset[row + 1]]
+        assert mine.tolist() == whole[len(whole) - len(mine) :].tolist()
+
+
+def test_a_request_that_the_features_lack_is_named(features, semantic_ids, trial, tmp_path):
+    table = pq.read_table(features / "evaluation.parquet")
+    kept = table.filter(pa.compute.not_equal(table["request_id"], trial.request_id[5]))
+    pq.write_table(kept, tmp_path / "short.parquet")
+    with pytest.raises(ValueError, match=rf"1 of 40 .*{trial.request_id[5]}.*build the features"):
+        model_prompts(tmp_path / "short.parquet", trial, semantic_ids.item_ids.tolist())
+
+
+def test_a_request_as_of_another_moment_is_named(features, semantic_ids, trial, tmp_path):
+    table = pq.read_table(features / "evaluation.parquet")
+    later = pa.compute.add(table["as_of"], pa.scalar(1_000_000, pa.duration("us")))
+    pq.write_table(table.set_column(1, "as_of", later), tmp_path / "later.parquet")
+    with pytest.raises(ValueError, match="build the features from this dataset"):
+        model_prompts(tmp_path / "later.parquet", trial, semantic_ids.item_ids.tolist())
