@@ -9,11 +9,12 @@ from tqdm import tqdm
 T = TypeVar("T")
 
 
-def bar(*, total: int | None, unit: str, title: str) -> "tqdm[Any]":
-    """A bar to `update` by hand; `set_postfix` shows figures such as the loss."""
+def bar(*, total: int | None, unit: str, title: str, shown: bool = True) -> "tqdm[Any]":
+    """A bar to `update` by hand; `set_postfix_str` shows figures such as the loss."""
     live = sys.stderr.isatty()
     return tqdm(
         total=total,
+        disable=not shown,
         unit=unit,
         desc=title,
         unit_scale=True,

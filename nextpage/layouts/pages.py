@@ -1,5 +1,6 @@
 """GenRec's layout: histories as merged items, pages as branches; page-wise, point-wise, or a mix of the two."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,10 +39,13 @@ def prompt_events(sequences: Sequences, config: PagesConfig) -> Sequences:
     return sequences.select(np.isin(sequences.behaviour, read))
 
 
-def lay_out(sequences: Sequences, item_tokens: np.ndarray, config: PagesConfig, draw: np.random.Generator) -> Packed:
+def lay_out(
+    sequences: Sequences, item_tokens: np.ndarray, config: PagesConfig, draws: Sequence[np.random.Generator]
+) -> Packed:
     """Histories as packed tokens to learn from. item_tokens int64 [I, L]: the tokens of each item.
 
-    `draw` decides which pages are page-wise and the order of equally strong items in a page: lay out anew each epoch.
+    A history's own generator in `draws` decides which of its pages are page-wise and the order of equally strong items
+    in a page: so it is laid out the same whatever stands beside it. Lay out anew each epoch.
     """
     context = prompt_events(sequences, config)
     features = context_features(context)
@@ -49,7 +53,7 @@ def lay_out(sequences: Sequences, item_tokens: np.ndarray, config: PagesConfig, 
     for row in range(len(sequences)):
         read = slice(context.offset[row], context.offset[row + 1])
         whole = slice(sequences.offset[row], sequences.offset[row + 1])
-        targets = _target_events(sequences, whole, int(sequences.target_from[row]), config, draw)
+        targets = _target_events(sequences, whole, int(sequences.target_from[row]), config, draws[row])
         last = targets["time"].max(initial=0)  # what comes at or after the last target is seen by none
         read = slice(read.start, read.start + int(np.searchsorted(context.time[read], last)))
         encoded = _context(context, read, features, item_tokens)

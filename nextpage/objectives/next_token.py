@@ -15,11 +15,15 @@ def embed_packed(model: CausalDecoder, packed: Packed) -> Tensor:
     return x.index_put((packed.is_context.nonzero(as_tuple=True)[0],), merged.to(x.dtype))
 
 
-def next_token_loss(model: CausalDecoder, packed: Packed, attend: Attend | None = None) -> Tensor:
-    """The weighted mean of −log P(next token) over the tokens with something to learn → scalar, nats."""
+def token_losses(model: CausalDecoder, packed: Packed, attend: Attend | None = None) -> tuple[Tensor, Tensor]:
+    """−log P(next token), in nats, of the M tokens with something to learn, and their weights → float32 [M], [M]"""
     hidden = model(embed_packed(model, packed), packed.position, attend or branch_attention(packed))
     learnt = packed.target != IGNORED
     logits = model.logits(hidden[learnt]).float()
-    losses = F.cross_entropy(logits, packed.target[learnt], reduction="none")
-    weight = packed.weight[learnt]
-    return (losses * weight).sum() / weight.sum()
+    return F.cross_entropy(logits, packed.target[learnt], reduction="none"), packed.weight[learnt]
+
+
+def next_token_loss(model: CausalDecoder, packed: Packed, attend: Attend | None = None) -> Tensor:
+    """The weighted mean of `token_losses` → scalar."""
+    losses, weights = token_losses(model, packed, attend)
+    return (losses * weights).sum() / weights.sum()

@@ -1,0 +1,1 @@
+"""The DeepSpeed loop: batches of whole histories, a schedule, checkpoints that survive a kill."""

@@ -1,0 +1,73 @@
+"""The training process: `python -m nextpage.training`, or many of it under torchrun.
+
+Reads the feature store's training set, the tokenizer's item table and a recipe; writes `decoder.json`,
+`weights.safetensors` and `log.jsonl`, with checkpoints beside them while it runs.
+"""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import torch
+import torch.distributed as dist
+from safetensors.torch import save_file
+
+from nextpage.interactions.sequences import sequences_from_table
+from nextpage.layouts.features import FEATURE_SIZES
+from nextpage.layouts.pages import PagesConfig
+from nextpage.models.decoder import CausalDecoder, DecoderConfig
+from nextpage.recipes import Recipe, read_recipe
+from nextpage.tokenizers.semantic_ids import SemanticIds
+from nextpage.tokenizers.vocabulary import Vocabulary
+from nextpage.training.batches import Batches
+from nextpage.training.config import TrainingConfig
+from nextpage.training.deepspeed_engine import join, leave
+from nextpage.training.loop import train
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m nextpage.training", description=__doc__)
+    parser.add_argument("--histories", type=Path, required=True, help="training.parquet of the features step")
+    parser.add_argument("--semantic-ids", type=Path, required=True, help="semantic_ids.parquet of the tokenizer")
+    parser.add_argument("--recipe", type=Path, required=True, help="a resolved recipe, YAML")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the model")
+    arguments = parser.parse_args()
+    recipe = read_recipe(arguments.recipe)
+    semantic_ids = SemanticIds.read(arguments.semantic_ids)
+    join()
+    try:
+        _train(arguments.histories, semantic_ids, recipe, arguments.output)
+    finally:
+        leave()
+
+
+def _train(histories: Path, semantic_ids: SemanticIds, recipe: Recipe, output: Path) -> None:
+    config = recipe.part("training", TrainingConfig)
+    vocabulary = Vocabulary(semantic_ids.sizes)
+    batches = Batches(
+        sequences=sequences_from_table(pq.read_table(histories), list(semantic_ids.item_ids)),
+        item_tokens=vocabulary.tokens(semantic_ids.codes),
+        layout=recipe.part("layout", PagesConfig),
+        batch_tokens=config.batch_tokens,
+        seed=config.seed,
+    )
+    torch.manual_seed(config.seed)
+    model = make_decoder(recipe, vocabulary)
+    weights = train(model, batches, config, output)
+    if dist.get_rank() == 0:
+        (output / "decoder.json").write_text(json.dumps(asdict(model.config), indent=1))
+        save_file(weights, output / "weights.safetensors")
+
+
+def make_decoder(recipe: Recipe, vocabulary: Vocabulary) -> CausalDecoder:
+    """A fresh model for the vocabulary; the recipe's section `model` holds its shape."""
+    ranges = tuple(vocabulary.level_range(level) for level in range(len(vocabulary.sizes)))
+    shape = {"vocabulary_size": vocabulary.size, "level_ranges": ranges, "feature_sizes": FEATURE_SIZES}
+    recipe = Recipe(name=recipe.name, sections={"model": recipe.sections.get("model", {}) | shape})
+    return CausalDecoder(recipe.part("model", DecoderConfig))
+
+
+if __name__ == "__main__":
+    main()

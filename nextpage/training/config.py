@@ -1,0 +1,27 @@
+"""What the training loop is told."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """One step learns from about `batch_tokens` tokens over all processes; `zero_stage` is DeepSpeed's (0 to 3)."""
+
+    steps: int = 560
+    batch_tokens: int = 8_000
+    learning_rate: float = 2e-3
+    warmup: float = 0.01  # share of the steps
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    bf16: bool = True
+    zero_stage: int = 1
+    checkpoint_every: int = 100
+    keep_checkpoints: int = 2
+    log_every: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch_tokens < 1:
+            raise ValueError(f"steps {self.steps} and batch_tokens {self.batch_tokens} must be at least 1")
+        if self.zero_stage not in (0, 1, 2, 3):
+            raise ValueError(f"zero_stage {self.zero_stage} is none of DeepSpeed's: use 0, 1, 2 or 3")

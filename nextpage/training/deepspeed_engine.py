@@ -1,0 +1,68 @@
+"""Where DeepSpeed comes in: the process group, the engine, the weights out of it again."""
+
+import os
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from nextpage.models.decoder import CausalDecoder
+from nextpage.training.config import TrainingConfig
+
+BETAS = (0.9, 0.95)
+
+
+def join() -> None:
+    """Join the process group that torchrun describes; a process of its own opens no port."""
+    import deepspeed
+
+    # DeepSpeed would compile this shared-memory reduction at start, 20 s for nothing at one process a machine.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    if "RANK" in os.environ:
+        deepspeed.init_distributed(backend, auto_mpi_discovery=False, verbose=False)
+        return
+    os.environ["LOCAL_RANK"] = "0"
+    meeting = Path(mkdtemp(prefix="nextpage-")) / "group"
+    deepspeed.init_distributed(
+        backend, auto_mpi_discovery=False, init_method=f"file://{meeting}", rank=0, world_size=1, verbose=False
+    )
+
+
+def make_engine(model: CausalDecoder, config: TrainingConfig) -> Any:
+    """A DeepSpeed engine over the model, with AdamW that decays matrices only."""
+    import deepspeed
+
+    matrices = [weight for weight in model.parameters() if weight.ndim > 1]
+    vectors = [weight for weight in model.parameters() if weight.ndim <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=BETAS)
+    settings = {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_clipping": config.clip,
+        "zero_optimization": {"stage": config.zero_stage},
+        "zero_allow_untested_optimizer": True,
+        "bf16": {"enabled": config.bf16},
+    }
+    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
+    return engine
+
+
+def weights(engine: Any) -> dict[str, torch.Tensor]:
+    """The fp32 weights, whatever ZeRO stage holds them; every process calls this."""
+    from deepspeed.utils import safe_get_full_fp32_param
+
+    own_fp32 = engine.zero_optimization() or engine.bfloat16_enabled()
+    return {
+        name: (safe_get_full_fp32_param(weight) if own_fp32 else weight).detach().float().cpu().clone()
+        for name, weight in engine.module.named_parameters()
+    }
+
+
+def leave() -> None:
+    dist.destroy_process_group()

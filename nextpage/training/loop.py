@@ -1,0 +1,88 @@
+"""Next-page prediction over packed histories, one process or many."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from nextpage.layouts.packed import Packed
+from nextpage.models.decoder import CausalDecoder
+from nextpage.objectives.next_token import token_losses
+from nextpage.progress import bar
+from nextpage.training import checkpoints
+from nextpage.training.batches import Batches
+from nextpage.training.config import TrainingConfig
+from nextpage.training.deepspeed_engine import make_engine, weights
+from nextpage.training.meter import Meter, peak_flops
+from nextpage.training.schedule import learning_rate
+
+TERMINATED = 143
+"""Exit status of a process that SIGTERM ended: 128 + 15."""
+
+
+def train(model: CausalDecoder, batches: Batches, config: TrainingConfig, folder: Path) -> dict[str, torch.Tensor]:
+    """Train from the newest checkpoint in `folder`, or from the start; the fp32 weights at the end.
+
+    Each process of the group calls this (`deepspeed_engine.join`). `folder` holds the checkpoints and `log.jsonl`.
+    After SIGTERM the step is finished and saved, and the process exits with TERMINATED.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rank, processes = dist.get_rank(), dist.get_world_size()
+    engine = make_engine(model, config)
+    start = checkpoints.resume(engine, folder)
+    walk = batches.walk(start=start, rank=rank, processes=processes)
+    peak = peak_flops(torch.bfloat16 if config.bf16 else torch.float32, processes=processes)
+    meter = Meter(folder, start=start, peak_flops=peak, write=rank == 0)
+    with _sigterm() as terminated, bar(total=config.steps, unit="step", title="train", shown=rank == 0) as moving:
+        moving.update(start)
+        for step in range(start, config.steps):
+            rate = learning_rate(step, steps=config.steps, peak=config.learning_rate, warmup=config.warmup)
+            packed = next(walk).to(engine.device)
+            meter.add(_step(engine, packed, rate), model, packed, processes)
+            moving.update()
+            done, last = step + 1, step + 1 == config.steps
+            if done % config.log_every == 0 or last:
+                line = meter.line(done, rate)
+                moving.set_postfix_str(f"loss {line.loss:.3f}, {line.tokens_per_second:,.0f} tokens/s")
+            stop = _any(bool(terminated))
+            if done % config.checkpoint_every == 0 or last or stop:
+                checkpoints.save(engine, folder, done, keep=config.keep_checkpoints)
+            if stop and not last:
+                raise SystemExit(TERMINATED)
+    return weights(engine)
+
+
+def _step(engine: Any, packed: Packed, rate: float) -> float:
+    """One update; the mean loss over the tokens of all processes."""
+    for group in engine.optimizer.param_groups:
+        group["lr"] = rate
+    losses, token_weights = token_losses(engine.module, packed)
+    own_sum, own_weight = (losses * token_weights).sum(), token_weights.sum()
+    total = torch.stack([own_sum.detach().float(), own_weight.float()])
+    dist.all_reduce(total)
+    # DeepSpeed averages gradients over processes; what is wanted is the gradient of the mean over all tokens.
+    engine.backward(own_sum * (dist.get_world_size() / total[1]))
+    engine.step()
+    return float(total[0] / total[1])
+
+
+@contextmanager
+def _sigterm() -> Iterator[list[int]]:
+    """A list that SIGTERM makes non-empty, in place of ending the process."""
+    received: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _any(flag: bool) -> bool:
+    """Whether it holds in any process: all have to stop after the same step."""
+    flags = torch.tensor(float(flag))
+    dist.all_reduce(flags)
+    return bool(flags > 0)
