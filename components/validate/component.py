@@ -27,7 +27,7 @@ def validate(
 
     from components.measure import measured
     from components.validate.bounds import ValidationBounds
-    from components.validate.step import card as card_of
+    from components.validate.card import card as card_of
     from components.validate.step import validate as judge
 
     bounds = ValidationBounds(
@@ -42,7 +42,7 @@ def validate(
     with measured() as cost:
         found = judge(Path(raw.path), Path(clean.path), Path(quarantine.path), Path(docs.path), bounds)
     found.verdict.write(Path(verdict.path))
-    Path(card.path).write_text(card_of(found, bounds))
+    Path(card.path).write_text(card_of(found))
     for name, value in found.figures().items():
         metrics.log_metric(name, value)
     metrics.log_metric("seconds", cost.seconds)

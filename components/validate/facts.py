@@ -1,8 +1,9 @@
-"""The facts that the suites judge, measured with DuckDB: one row of numbers and flags a row of the table.
+"""The facts that the suites judge: one row of numbers and flags for each row of a table.
 
-Great Expectations evaluates on pandas, where text is slow and large. So text is measured here, once, in compiled code:
-lengths, stray characters, repeats, and how a row stands to the others. Which values are sound is said in the suites
-alone. Times are epoch seconds: bounds on date columns fail on good data.
+Great Expectations evaluates on pandas, where text is slow and large. So a text column is read as codes into its
+distinct values, each of those is measured once, and rows are compared by code. What is sound is said in the suites
+alone. Times are epoch seconds: bounds on date columns fail on good data. Whole numbers are int64: Great Expectations
+loops in Python over any narrower ones.
 """
 
 from collections.abc import Collection, Mapping
@@ -12,124 +13,123 @@ from typing import TYPE_CHECKING
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from nextpage.interactions.log import INTERACTION_SCHEMA, Dataset, Split
+from nextpage.interactions.log import Dataset, Split
 
 if TYPE_CHECKING:
     import pandas as pd
 
-BLANKS = "E' \\t\\r\\n'"
-STRAY = r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]|^\p{Z}|\p{Z}$"
-"""In an id: control and format characters anywhere, blanks at an end."""
+CONTROL = r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]"
+"""Characters that no id holds: control and format characters, line and paragraph separators."""
 TEXT_CONTROL = r"[\x00-\x08\x0B\x0C\x0E-\x1F\x7F]"
-"""In a text: control characters other than tab and line ends."""
+"""Characters that no text holds: control characters other than tab and line ends."""
+
+
+Columns = Mapping[str, pa.Array]
+UNITS_A_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+
+
+def read_columns(path: Path, *, text: Collection[str], other: Collection[str] = ()) -> Columns:
+    """Columns of a Parquet file, each as one array; those of `text` as codes into their distinct values."""
+    table = pq.read_table(path, columns=[*text, *other], read_dictionary=list(text))
+    columns = {name: table[name].combine_chunks() for name in table.column_names}
+    return columns | {
+        name: columns[name] if pa.types.is_dictionary(columns[name].type) else columns[name].dictionary_encode()
+        for name in text
+    }
 
 
 def schema_facts(types: Mapping[str, str], asked: Collection[str]) -> "pd.DataFrame":
-    """One row: the type of each column asked for; `further columns` is `string` or `none` where all others are sound."""
+    """One row: the type of each column asked for; `further columns` is `string` or `none` where they are sound."""
     import pandas as pd
 
-    others = {name: kind for name, kind in types.items() if name not in asked}
-    wrong = [f"{name} is {kind}" for name, kind in others.items() if kind != "string"]
-    facts = {name: types.get(name, "absent") for name in asked}
+    missing = "absent among " + ", ".join(types)
+    optional = {"value", "scenario"}
+    facts = {name: types.get(name, "absent" if name in optional else missing) for name in asked}
     if "further columns" in asked:
+        others = {name: kind for name, kind in types.items() if name not in asked}
+        wrong = [f"{name} is {kind}" for name, kind in others.items() if kind != "string"]
         facts["further columns"] = ", ".join(wrong) or ("string" if others else "none")
     return pd.DataFrame([facts])
 
 
-def interaction_row_facts(path: Path, columns: Collection[str]) -> "pd.DataFrame":
+def interaction_row_facts(log: Columns) -> "pd.DataFrame":
     """What each row of the log says by itself."""
-    value = "value::DOUBLE" if "value" in columns else "NULL::DOUBLE"
-    return _frame(
-        f"""
-        SELECT file_row_number AS row, {_id("user_id")}, {_id("request_id")}, {_id("item_id")},
-               page, position, behaviour, epoch_us(timestamp) / 1e6 AS time,
-               CASE WHEN isfinite({value}) THEN {value} END AS value,
-               coalesce(isfinite({value}), true) AS value_finite
-        FROM read_parquet(?, file_row_number = true)
-        """,
-        [str(path)],
+    import pandas as pd
+
+    stated = log.get("value", pa.nulls(len(log["page"]))).cast(pa.float64())
+    value = stated.to_numpy(zero_copy_only=False)
+    return pd.DataFrame(
+        _id_facts(log, "user_id")
+        | _id_facts(log, "request_id")
+        | _id_facts(log, "item_id")
+        | {
+            "page": _numbers(log["page"]),
+            "position": _numbers(log["position"]),
+            "behaviour": log["behaviour"].to_pandas(),
+            "time": _numbers(log["timestamp"]) / UNITS_A_SECOND[log["timestamp"].type.unit],
+            "value": np.where(np.isfinite(value), value, np.nan),
+            "value_finite": stated.is_null().to_numpy(zero_copy_only=False) | np.isfinite(value),
+        },
+        copy=False,
     )
 
 
-def interaction_relation_facts(path: Path, faulty: np.ndarray, items: Path, faulty_items: np.ndarray) -> "pd.DataFrame":
-    """How each sound row of the log stands to the other sound rows and to the sound items.
+def interaction_relation_facts(log: Columns, sound: np.ndarray, known_items: pa.Array) -> "pd.DataFrame":
+    """How each sound row of the log stands to the other sound rows and to the known items; `sound` is bool [rows].
 
     Pages are judged in turn: requests that contradict themselves, then page numbers that requests share, then order, so
     that one wrong request does not condemn its neighbours.
     """
-    key = ", ".join(name for name in INTERACTION_SCHEMA.names if name not in ("value", "scenario"))
-    return _frame(
-        f"""
-        WITH sound AS (
-            SELECT *, hash({key}) AS key FROM read_parquet(?, file_row_number = true)
-            ANTI JOIN faulty ON file_row_number = faulty.row
-        ), known AS (
-            SELECT DISTINCT item_id FROM read_parquet(?, file_row_number = true)
-            ANTI JOIN faulty_items ON file_row_number = faulty_items.row
-        ), copies AS (
-            SELECT file_row_number, row_number() OVER (PARTITION BY {key} ORDER BY file_row_number) - 1 AS copy
-            FROM sound WHERE key IN (SELECT key FROM sound GROUP BY key HAVING count(*) > 1)
-        ), pages AS (
-            SELECT request_id, user_id, page, timestamp FROM sound GROUP BY ALL
-        ), requests AS (
-            SELECT request_id, count(DISTINCT user_id) AS users, count(DISTINCT page) AS pages,
-                   count(DISTINCT timestamp) AS moments
-            FROM pages GROUP BY request_id
-        ), whole AS (
-            SELECT *, count(*) OVER (PARTITION BY user_id, page) AS requests
-            FROM pages SEMI JOIN (FROM requests WHERE users = 1 AND pages = 1 AND moments = 1) USING (request_id)
-        ), placed AS (
-            SELECT request_id, timestamp >= coalesce(max(timestamp) OVER earlier, timestamp) AS in_order
-            FROM whole WHERE requests = 1
-            WINDOW earlier AS (
-                PARTITION BY user_id ORDER BY page ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
-        )
-        SELECT sound.file_row_number AS row, known.item_id IS NOT NULL AS item_known, coalesce(copy, 0) AS copy,
-               requests.users AS request_users, requests.pages AS request_pages, requests.moments AS request_moments,
-               coalesce(whole.requests, 1) AS page_requests, coalesce(in_order, true) AS page_in_order
-        FROM sound
-        JOIN requests USING (request_id)
-        LEFT JOIN whole USING (request_id)
-        LEFT JOIN placed USING (request_id)
-        LEFT JOIN known ON sound.item_id = known.item_id
-        LEFT JOIN copies ON sound.file_row_number = copies.file_row_number
-        """,
-        [str(path), str(items)],
-        faulty=faulty,
-        faulty_items=faulty_items,
+    import pandas as pd
+
+    rows = pd.DataFrame(
+        {name: _codes(log[name])[sound] for name in ("user_id", "request_id", "item_id", "behaviour")}
+        | {name: _numbers(log[name])[sound] for name in ("page", "position", "timestamp")},
+        index=np.flatnonzero(sound),
     )
+    pages = rows[["request_id", "user_id", "page", "timestamp"]].drop_duplicates()
+    of_request = pages.groupby("request_id")
+    requests = pd.DataFrame(
+        {
+            "request_users": of_request["user_id"].nunique(),
+            "request_pages": of_request["page"].nunique(),
+            "request_moments": of_request["timestamp"].nunique(),
+        }
+    )
+    whole = pages[pages["request_id"].map((requests == 1).all(axis=1)).to_numpy(bool)].set_index("request_id")
+    sharing = whole.groupby(["user_id", "page"])["timestamp"].transform("size")
+    placed = whole[sharing == 1].sort_values(["user_id", "page"])
+    in_order = placed["timestamp"] == placed.groupby("user_id")["timestamp"].cummax()
+    requests["page_requests"] = sharing.reindex(requests.index, fill_value=1)
+    requests["page_in_order"] = in_order.reindex(requests.index, fill_value=True)
+    facts = requests.loc[rows["request_id"]].set_index(rows.index)
+    known = pc.is_in(log["item_id"].dictionary, value_set=known_items).to_numpy(zero_copy_only=False)
+    return facts.assign(item_known=known[rows["item_id"]], repeats=rows.duplicated())
 
 
-def item_row_facts(path: Path) -> "pd.DataFrame":
+def item_row_facts(items: Columns) -> "pd.DataFrame":
     """What each item says by itself."""
-    return _frame(
-        f"""
-        SELECT file_row_number AS row, {_id("item_id")}, length(trim(text, {BLANKS})) AS text_length,
-               coalesce(regexp_matches(text, '{TEXT_CONTROL}'), false) AS text_control
-        FROM read_parquet(?, file_row_number = true)
-        """,
-        [str(path)],
-    )
+    import pandas as pd
+
+    return pd.DataFrame(_id_facts(items, "item_id") | _text_facts(items, "text", TEXT_CONTROL), copy=False)
 
 
-def user_row_facts(path: Path) -> "pd.DataFrame":
+def user_row_facts(users: Columns) -> "pd.DataFrame":
     """What each user's row says by itself."""
-    return _frame(
-        f"SELECT file_row_number AS row, {_id('user_id')} FROM read_parquet(?, file_row_number = true)", [str(path)]
-    )
+    import pandas as pd
+
+    return pd.DataFrame(_id_facts(users, "user_id"), copy=False)
 
 
-def repeat_facts(path: Path, key: str, faulty: np.ndarray) -> "pd.DataFrame":
-    """How many sound rows above a sound row have its key: items and users are listed once."""
-    return _frame(
-        f"""
-        SELECT file_row_number AS row, row_number() OVER (PARTITION BY {key} ORDER BY file_row_number) - 1 AS copy
-        FROM read_parquet(?, file_row_number = true) ANTI JOIN faulty ON file_row_number = faulty.row
-        """,
-        [str(path)],
-        faulty=faulty,
-    )
+def repeat_facts(ids: pa.DictionaryArray, sound: np.ndarray) -> "pd.DataFrame":
+    """Whether a sound row has the id of a sound row above it; `sound` is bool [rows]."""
+    import pandas as pd
+
+    codes = pd.Series(_codes(ids)[sound], index=np.flatnonzero(sound))
+    return pd.DataFrame({"repeats": codes.duplicated()})
 
 
 def dataset_facts(clean: Dataset, split: Split, quarantined: Mapping[str, float], now: float) -> "pd.DataFrame":
@@ -152,7 +152,7 @@ def dataset_facts(clean: Dataset, split: Split, quarantined: Mapping[str, float]
         whole = connection.execute(
             """
             SELECT count(*) AS interactions, count(DISTINCT user_id) AS users, count(DISTINCT item_id) AS items,
-                   (SELECT count(*) FROM (FROM log SELECT user_id GROUP BY user_id
+                   (SELECT count(*) FROM (SELECT user_id FROM log GROUP BY user_id
                     HAVING count(DISTINCT request_id) > 1)) AS returning_users,
                    count(*) FILTER (behaviour <> 'exposed') AS acted_rows,
                    ($now - epoch_us(max(timestamp)) / 1e6) / 86400 AS age_days
@@ -165,18 +165,38 @@ def dataset_facts(clean: Dataset, split: Split, quarantined: Mapping[str, float]
     return pd.concat([whole, parted, shares], axis=1)
 
 
-def _id(column: str) -> str:
-    return (
-        f"length(trim({column}, {BLANKS}))::INTEGER AS {column}_length, "
-        f"coalesce(regexp_matches({column}, '{STRAY}') AND {column}_length > 0, false) AS {column}_stray"
-    )
+def _id_facts(columns: Columns, name: str) -> dict[str, np.ndarray]:
+    """Length without outer blanks, and whether there are control characters, or blanks around what is not blank."""
+    facts, column = _text_facts(columns, name, CONTROL), columns[name]
+    bare = pc.utf8_trim_whitespace(column.dictionary)
+    padded = pc.and_(pc.not_equal(bare, column.dictionary), pc.not_equal(bare, ""))
+    return {
+        f"{name}_length": facts[f"{name}_length"],
+        f"{name}_stray": facts[f"{name}_control"] | _spread(padded, column),
+    }
 
 
-def _frame(query: str, parameters: list[str], **rows: np.ndarray) -> "pd.DataFrame":
-    """The query's rows with `row` as the index; `rows` are tables of row numbers that the query may name."""
-    with duckdb.connect() as connection:
-        for name, numbers in rows.items():
-            connection.register(name, pa.table({"row": pa.array(numbers, pa.int64())}))
-        table = connection.execute(query, parameters).to_arrow_table()
-    categories = [field.name for field in table.schema if pa.types.is_string(field.type)]
-    return table.to_pandas(categories=categories, self_destruct=True).set_index("row")
+def _text_facts(columns: Columns, name: str, control: str) -> dict[str, np.ndarray]:
+    """Length in characters without outer blanks (NaN where null), and whether there are control characters."""
+    column = columns[name]
+    length = pc.utf8_length(pc.utf8_trim_whitespace(column.dictionary)).cast(pa.int64())
+    return {
+        f"{name}_length": _numbers(length.take(column.indices)),
+        f"{name}_control": _spread(pc.match_substring_regex(column.dictionary, control), column),
+    }
+
+
+def _spread(flags: pa.BooleanArray, column: pa.DictionaryArray) -> np.ndarray:
+    """Flags of the distinct values as flags of the rows; false where the row is null."""
+    return flags.take(column.indices).fill_null(False).to_numpy(zero_copy_only=False)
+
+
+def _codes(column: pa.DictionaryArray) -> np.ndarray:
+    """int32 [rows]; −1 where null."""
+    return column.indices.fill_null(-1).to_numpy()
+
+
+def _numbers(column: pa.Array) -> np.ndarray:
+    """int64 [rows], times in their own unit; float64 with NaN where there are nulls."""
+    whole = column.cast(pa.int64())
+    return (whole if whole.null_count == 0 else whole.cast(pa.float64(), safe=False)).to_numpy(zero_copy_only=False)

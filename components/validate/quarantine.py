@@ -21,9 +21,15 @@ class Faults:
         self.bits[rows] |= np.uint64(1 << len(self.kinds))
         self.kinds.append(kind)
 
-    def faulty(self) -> np.ndarray:
-        """Row numbers with a fault, ascending: int64 [count]."""
-        return np.flatnonzero(self.bits)
+    def sound(self) -> np.ndarray:
+        """Which rows have no fault: bool [rows]."""
+        return self.bits == 0
+
+    def count(self) -> int:
+        return int(np.count_nonzero(self.bits))
+
+    def share(self) -> float:
+        return self.count() / max(len(self.bits), 1)
 
     def reasons(self, bits: np.ndarray) -> list[str]:
         """For each row's bits, its faults in words."""

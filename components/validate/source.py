@@ -1,9 +1,14 @@
 """A table as it came: can it be read, and of what types are its columns?"""
 
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from nextpage.interactions.log import Dataset, Split
+
+SPLIT_FORM = 'write {"kind": "time", "validation_start": …, "test_start": …} with zones, or {"kind": "leave_one_out"}'
 
 
 class UnreadableError(ValueError):
@@ -40,6 +45,20 @@ def column_types(path: Path) -> dict[str, str]:
     if twice:
         raise UnreadableError(f"{path.name}: expected one column a name, found several named {twice[0]!r}; rename them")
     return {field.name: _type(field.type) for field in schema}
+
+
+def read_split(dataset: Dataset) -> Split:
+    """Raises UnreadableError where split.json is missing, no split, or its moments have no zone."""
+    try:
+        split = dataset.split()
+    except FileNotFoundError as error:
+        raise UnreadableError(f"split.json: expected a file, found nothing there; {SPLIT_FORM}") from error
+    except (ValueError, TypeError, AttributeError, OSError) as error:
+        raise UnreadableError(f"split.json: expected a split, found other content ({error}); {SPLIT_FORM}") from error
+    for moment in (split.validation_start, split.test_start):
+        if isinstance(moment, datetime) and moment.tzinfo is None:
+            raise UnreadableError(f"split.json: expected moments with a zone, found {moment}; {SPLIT_FORM}")
+    return split
 
 
 def _type(kind: pa.DataType) -> str:

@@ -1,9 +1,8 @@
-"""Validate a dataset folder: schema, rows, how rows stand to one another, the data set as a whole."""
+"""Validate a dataset folder: files, columns, rows, how rows stand to one another, the data set as a whole."""
 
-import json
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +13,11 @@ import pyarrow.parquet as pq
 from components.validate import facts
 from components.validate.bounds import ValidationBounds
 from components.validate.docs import write_docs
-from components.validate.expectations import Finding, asked_columns, check
+from components.validate.expectations import Finding, asked, check
 from components.validate.quarantine import Faults, part, write_quarantine
-from components.validate.source import UnreadableError, column_types
+from components.validate.source import UnreadableError, column_types, read_split
 from nextpage.gates import Verdict
-from nextpage.interactions.log import INTERACTION_SCHEMA, Dataset, Split
+from nextpage.interactions.log import INTERACTION_SCHEMA, Dataset
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,20 +25,45 @@ if TYPE_CHECKING:
 GATE = "data quality"
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Validation:
-    """What was found. `rows` and `quarantined` count by table; `left_out` names the log's columns outside the schema."""
+    """What was found. `rows` and `quarantined` count by table; `left_out`: columns of the log outside the schema."""
 
-    verdict: Verdict = field(default_factory=lambda: Verdict(gate=GATE, passed=False, reasons=("not judged yet",)))
-    findings: list[Finding] = field(default_factory=list)
-    rows: dict[str, int] = field(default_factory=dict)
-    quarantined: dict[str, int] = field(default_factory=dict)
-    left_out: tuple[str, ...] = ()
+    verdict: Verdict
+    findings: tuple[Finding, ...]
+    rows: Mapping[str, int]
+    quarantined: Mapping[str, int]
+    left_out: tuple[str, ...]
 
     def figures(self) -> dict[str, float]:
-        """Rows in and rows in quarantine by table, for the metrics of the step."""
+        """Rows and rows in quarantine, by table."""
         rows = {f"{table}_rows": float(count) for table, count in self.rows.items()}
         return rows | {f"{table}_quarantined": float(count) for table, count in self.quarantined.items()}
+
+
+class Inquiry:
+    """Asks the suites, and keeps every finding."""
+
+    def __init__(self, bounds: ValidationBounds) -> None:
+        self.parameters = bounds.suite_parameters() | {"now": time.time()}
+        self.findings: list[Finding] = []
+
+    def ask(self, table: str, stage: str, frame: "pd.DataFrame") -> tuple[Finding, ...]:
+        found = check(frame, table=table, stage=stage, parameters=self.parameters)
+        self.findings.extend(found)
+        return found
+
+    def failed(self) -> list[Finding]:
+        return [one for one in self.findings if not one.passed]
+
+    def faults(self, table: str, rows: "pd.DataFrame", relation: Callable[[np.ndarray], "pd.DataFrame"]) -> Faults:
+        """Judge each row by itself, then the sound ones, bool [rows], beside one another."""
+        faults = Faults(len(rows))
+        for found in self.ask(table, "row", rows):
+            faults.add(found.fault, found.rows)
+        for found in self.ask(table, "relation", relation(faults.sound())):
+            faults.add(found.fault, found.rows)
+        return faults
 
 
 def validate(raw: Path, clean: Path, quarantine: Path, docs: Path, bounds: ValidationBounds) -> Validation:
@@ -50,136 +74,84 @@ def validate(raw: Path, clean: Path, quarantine: Path, docs: Path, bounds: Valid
     Docs to the HTML file `docs`. Of each table, clean rows + quarantined rows = rows. Where a file cannot be read or a
     schema is wrong, no row can be judged and only `docs` is written. Use `clean` only where the verdict passed.
     """
-    found = Validation()
+    source, target = Dataset(folder=raw), Dataset(folder=clean)
+    inquiry = Inquiry(bounds)
+    types: dict[str, dict[str, str]] = {}
+    faults: dict[str, Faults] = {}
+    sentence = None
     try:
-        _judge(Dataset(folder=raw), Dataset(folder=clean), quarantine, bounds, found)
+        split = read_split(source)
+        for table, path in _tables(source).items():
+            types[table] = column_types(path)
+            inquiry.ask(
+                table, "schema", facts.schema_facts(types[table], [one.column for one in asked(table, "schema")])
+            )
+        if not inquiry.failed():
+            faults = _judge_rows(source, types, inquiry)
+            _write(source, target, quarantine, faults)
+            shares = {"users": 0.0} | {table: one.share() for table, one in faults.items()}
+            inquiry.ask("dataset", "figure", facts.dataset_facts(target, split, shares, inquiry.parameters["now"]))
     except UnreadableError as error:
-        reasons: tuple[str, ...] = (str(error),)
+        sentence = str(error)
     else:
-        reasons = tuple(one.sentence() for one in found.findings if not one.passed)[:1]
-    good = (f"{sum(found.rows.values()):,} rows kept {len(found.findings)} expectations", *_quarantine_note(found))
-    found.verdict = Verdict(gate=GATE, passed=not reasons, reasons=reasons or good)
+        sentence = next((found.sentence() for found in inquiry.failed()), None)
+    notes = [f"{one.count():,} of {len(one.bits):,} rows of {table} in quarantine" for table, one in faults.items()]
+    notes.append(f"{len(inquiry.findings)} expectations hold")
+    found = Validation(
+        verdict=Verdict(gate=GATE, passed=sentence is None, reasons=(sentence,) if sentence else tuple(notes)),
+        findings=tuple(inquiry.findings),
+        rows={table: len(one.bits) for table, one in faults.items()},
+        quarantined={table: one.count() for table, one in faults.items()},
+        left_out=tuple(name for name in types.get("interactions", {}) if name not in INTERACTION_SCHEMA.names),
+    )
     write_docs(docs, found.findings, found.verdict)
     return found
 
 
-def _judge(raw: Dataset, clean: Dataset, quarantine: Path, bounds: ValidationBounds, found: Validation) -> None:
-    parameters = bounds.suite_parameters() | {"now": time.time()}
+def _tables(dataset: Dataset) -> dict[str, Path]:
+    """The catalogue first: which items are sound decides on the log."""
+    users = {"users": dataset.users} if dataset.users.exists() else {}
+    return {"items": dataset.items} | users | {"interactions": dataset.interactions}
 
-    def ask(table: str, stage: str, frame: "pd.DataFrame") -> tuple[Finding, ...]:
-        answers = check(frame, table=table, stage=stage, parameters=parameters)
-        found.findings.extend(answers)
-        return answers
 
-    paths = {"items": raw.items, "users": raw.users, "interactions": raw.interactions}
-    if not raw.users.exists():
-        del paths["users"]
-    types = {table: column_types(path) for table, path in paths.items()}
-    split = _split(raw)
-    for table, columns in types.items():
-        ask(table, "schema", facts.schema_facts(columns, asked_columns(table, "schema")))
-    if not all(one.passed for one in found.findings):
-        return
-
-    def faults_of(table: str, by_row: "pd.DataFrame", relation: Callable[[np.ndarray], "pd.DataFrame"]) -> Faults:
-        faults = Faults(len(by_row))
-        _add(faults, ask(table, "row", by_row))
-        _add(faults, ask(table, "relation", relation(faults.faulty())))
-        return faults
-
-    faults = {
-        "items": faults_of(
-            "items",
-            facts.item_row_facts(raw.items),
-            lambda faulty: facts.repeat_facts(raw.items, "item_id", faulty),
+def _judge_rows(source: Dataset, types: Mapping[str, Mapping[str, str]], inquiry: Inquiry) -> dict[str, Faults]:
+    faults: dict[str, Faults] = {}
+    items = facts.read_columns(source.items, text=("item_id", "text"))
+    faults["items"] = inquiry.faults(
+        "items", facts.item_row_facts(items), lambda sound: facts.repeat_facts(items["item_id"], sound)
+    )
+    if "users" in types:
+        users = facts.read_columns(source.users, text=("user_id",))
+        faults["users"] = inquiry.faults(
+            "users", facts.user_row_facts(users), lambda sound: facts.repeat_facts(users["user_id"], sound)
         )
-    }
-    if "users" in paths:
-        faults["users"] = faults_of(
-            "users",
-            facts.user_row_facts(raw.users),
-            lambda faulty: facts.repeat_facts(raw.users, "user_id", faulty),
-        )
-    faults["interactions"] = faults_of(
+    known = items["item_id"].filter(pa.array(faults["items"].sound())).dictionary_decode()
+    log = facts.read_columns(
+        source.interactions,
+        text=("user_id", "request_id", "item_id", "behaviour"),
+        other=[name for name in ("page", "position", "timestamp", "value") if name in types["interactions"]],
+    )
+    faults["interactions"] = inquiry.faults(
         "interactions",
-        facts.interaction_row_facts(raw.interactions, types["interactions"]),
-        lambda faulty: facts.interaction_relation_facts(raw.interactions, faulty, raw.items, faults["items"].faulty()),
+        facts.interaction_row_facts(log),
+        lambda sound: facts.interaction_relation_facts(log, sound, known),
     )
-    found.rows = {table: len(one.bits) for table, one in faults.items()}
-    found.quarantined = {table: len(one.faulty()) for table, one in faults.items()}
-    found.left_out = tuple(sorted(set(types["interactions"]) - set(INTERACTION_SCHEMA.names)))
-    _write(raw, clean, quarantine, faults)
-    shares = {table: found.quarantined[table] / max(found.rows[table], 1) for table in found.rows}
-    shares.setdefault("users", 0.0)
-    ask("dataset", "figure", facts.dataset_facts(clean, split, shares, parameters["now"]))
+    return faults
 
 
-def _add(faults: Faults, findings: Iterable[Finding]) -> None:
-    for one in findings:
-        faults.add(one.fault, one.rows)
-
-
-def _write(raw: Dataset, clean: Dataset, quarantine: Path, faults: dict[str, Faults]) -> None:
-    clean.folder.mkdir(parents=True, exist_ok=True)
-    places = {
-        "interactions": (raw.interactions, clean.interactions, INTERACTION_SCHEMA),
-        "items": (raw.items, clean.items, pq.read_schema(raw.items)),
-    }
-    if "users" in faults:
-        places["users"] = (raw.users, clean.users, pq.read_schema(raw.users))
-    else:
-        pq.write_table(pa.table({"user_id": pa.array([], pa.string())}), clean.users)
-    write_quarantine(
-        quarantine,
-        [
-            part(source, target, faults[table], table=table, schema=schema)
-            for table, (source, target, schema) in places.items()
-        ],
-    )
-    (clean.folder / "split.json").write_bytes((raw.folder / "split.json").read_bytes())
-
-
-def _split(raw: Dataset) -> Split:
-    remedy = "write it as {kind: time, validation_start, test_start} with zones, or {kind: leave_one_out}"
-    try:
-        split = raw.split()
-    except FileNotFoundError as error:
-        raise UnreadableError(f"split.json: expected a file, found nothing there; {remedy}") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UnreadableError(f"split.json: expected a split, found another content ({error}); {remedy}") from error
-    for name in ("validation_start", "test_start"):
-        moment = getattr(split, name)
-        if moment is not None and moment.tzinfo is None:
-            raise UnreadableError(f"split.json: expected a zone in {name}, found {moment} without one; {remedy}")
-    return split
-
-
-def _quarantine_note(found: Validation) -> tuple[str, ...]:
-    return tuple(
-        f"{count:,} of {found.rows[table]:,} rows of {table} are in quarantine"
-        for table, count in found.quarantined.items()
-    )
-
-
-def card(found: Validation, bounds: ValidationBounds) -> str:
-    """The Markdown card: verdict, rows by table, faults, and the figures of the whole against their bounds."""
-    lines = [f"# Data quality: {'passed' if found.verdict.passed else 'FAILED'}", ""]
-    lines += [*(f"- {reason}" for reason in found.verdict.reasons), ""]
-    lines += ["| table | rows | clean | quarantined |", "|---|---:|---:|---:|"]
-    for table, rows in found.rows.items():
-        bad = found.quarantined[table]
-        lines.append(f"| {table} | {rows:,} | {rows - bad:,} | {bad:,} |")
-    by_row = [one for one in found.findings if one.by_row and len(one.rows)]
-    if by_row:
-        lines += ["", "| quarantined from | fault | rows | bound |", "|---|---|---:|---|"]
-        lines += [f"| {one.table} | {one.fault} | {len(one.rows):,} | {one.bound()} |" for one in by_row]
-    whole = [one for one in found.findings if one.table == "dataset"]
-    if whole:
-        lines += ["", "| figure of the clean data | value | bound | kept |", "|---|---:|---|---|"]
-        lines += [
-            f"| {one.column} | {one.value()} | {one.bound()} | {'yes' if one.passed else 'NO'} |" for one in whole
-        ]
-    if found.left_out:
-        lines += ["", f"Columns of the log outside the schema, left out: {', '.join(found.left_out)}."]
-    lines += ["", f"Bounds: `{json.dumps(bounds.suite_parameters())}`"]
-    return "\n".join(lines) + "\n"
+def _write(source: Dataset, target: Dataset, quarantine: Path, faults: Mapping[str, Faults]) -> None:
+    target.folder.mkdir(parents=True, exist_ok=True)
+    if "users" not in faults:
+        pq.write_table(pa.table({"user_id": pa.array([], pa.string())}), target.users)
+    quarantined = [
+        part(
+            path,
+            target.folder / path.name,
+            faults[table],
+            table=table,
+            schema=INTERACTION_SCHEMA if table == "interactions" else pq.read_schema(path),
+        )
+        for table, path in _tables(source).items()
+    ]
+    write_quarantine(quarantine, quarantined)
+    (target.folder / "split.json").write_bytes((source.folder / "split.json").read_bytes())
