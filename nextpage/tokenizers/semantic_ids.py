@@ -27,7 +27,7 @@ class SemanticIds:
                 "one row an item, one column a level"
             )
         for level, size in enumerate(self.sizes):
-            if len(self.codes) and not (0 <= self.codes[:, level].min() and self.codes[:, level].max() < size):
+            if len(self.codes) and not (self.codes[:, level].min() >= 0 and self.codes[:, level].max() < size):
                 raise ValueError(f"codes of level {level} leave the range 0 to {size - 1}")
 
     @staticmethod
