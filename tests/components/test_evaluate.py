@@ -6,7 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from kfp import dsl
 
+from components.evaluate.component import evaluate
 from components.evaluate.step import MODEL, Outcome, evaluate_candidate, model_prompts
 from nextpage.evaluation.baselines import TITLES, own_frequency
 from nextpage.evaluation.baselines import best as best_items
@@ -14,10 +16,16 @@ from nextpage.evaluation.bootstrap import BootstrapConfig
 from nextpage.evaluation.config import EvaluationConfig
 from nextpage.evaluation.gates import RecallGateConfig
 from nextpage.evaluation.trial import Trial, read_trial
+from nextpage.gates import Verdict
 from nextpage.interactions.histories import requests
 from nextpage.interactions.log import Dataset
 from nextpage.interactions.sequences import Sequences
+from nextpage.layouts.features import FEATURE_SIZES
+from nextpage.recipes import Recipe
+from nextpage.recommender import write_parts
+from nextpage.release import FeatureService, seal
 from nextpage.tokenizers.semantic_ids import SemanticIds
+from tests.decoding.small import decoder
 
 EVENTS = 20
 """What the feature store keeps of a history: less than all, so that prompts differ from histories."""
@@ -32,7 +40,7 @@ QUICK = EvaluationConfig(
 
 
 class Frequent:
-    """Stands in for a model: the user's own frequency; its prior puts the last item first. A code in four is no item."""
+    """Stands in for a model: the user's own frequency; its prior puts the last item first. A code in four is wrong."""
 
     def __init__(self, semantic_ids: SemanticIds, *, helpless: bool = False) -> None:
         self.semantic_ids = semantic_ids
@@ -195,3 +203,40 @@ def test_a_request_as_of_another_moment_is_named(features, semantic_ids, trial, 
     pq.write_table(table.set_column(1, "as_of", later), tmp_path / "later.parquet")
     with pytest.raises(ValueError, match="build the features from this dataset"):
         model_prompts(tmp_path / "later.parquet", trial, semantic_ids.item_ids.tolist())
+
+
+def test_the_component_evaluates_a_sealed_release_as_its_recipe_says(dataset, features, semantic_ids, tmp_path):
+    evaluation = {
+        "requests": 12,
+        "generated_requests": 4,
+        "generated_beams": 8,
+        "bootstrap": {"resamples": 100},
+        "gate": {"beat": ["own_recency"], "on": ["Recall@10"], "max_invalid_share": 1.0},
+    }
+    recipe = Recipe(name="test", sections={"evaluation": evaluation})
+    candidate = untrained_release(semantic_ids, recipe, tmp_path / "candidate")
+    outputs = {name: tmp_path / name for name in ("figures", "card", "recall", "invalid_items")}
+    metrics = dsl.Metrics(uri=str(tmp_path / "metrics"))
+    evaluate.python_func(
+        candidate=dsl.Model(uri=str(candidate)),
+        features=dsl.Dataset(uri=str(features)),
+        clean=dsl.Dataset(uri=str(dataset.folder)),
+        metrics=metrics,
+        **{name: dsl.Artifact(uri=str(path)) for name, path in outputs.items()},
+    )
+    figures = json.loads(outputs["figures"].read_text())
+    assert figures["model"]["requests"] == 12
+    assert 0 < figures["hallucination_rate"] <= 1
+    assert metrics.metadata["model_HR_10"] == figures["model"]["HR@10"]
+    assert metrics.metadata["seconds"] > 0
+    assert "# Model card: r1" in outputs["card"].read_text()
+    assert not Verdict.read(outputs["recall"]).passed
+    assert Verdict.read(outputs["invalid_items"]).passed
+
+
+def untrained_release(semantic_ids: SemanticIds, recipe: Recipe, folder: Path) -> Path:
+    items = pa.table({"item_id": pa.array(semantic_ids.item_ids, pa.string()), "orders": np.arange(200)})
+    model = decoder(semantic_ids.sizes, feature_sizes=FEATURE_SIZES)
+    write_parts(folder, decoder=model, semantic_ids=semantic_ids, items=items, recipe=recipe)
+    seal(folder, name="r1", recipe=recipe.name, feature_service=FeatureService(name="recommender_r1", hash="f00d"))
+    return folder
