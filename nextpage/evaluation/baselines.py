@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from nextpage.evaluation.counts import DAY, Counts, PairCounts, page_bounds
 from nextpage.evaluation.truth import history_of_event
@@ -79,9 +78,12 @@ def rank_baselines(
 
 def best(score: np.ndarray, k: int) -> np.ndarray:
     """The k best items of each row of [S, I], best first; −1 where fewer are above −inf; int32 [S, k]."""
-    top = torch.from_numpy(score).topk(min(k, score.shape[1]), dim=1)
-    rows = np.where(np.isfinite(top.values.numpy()), top.indices.numpy(), -1)
-    return np.pad(rows, ((0, 0), (0, k - rows.shape[1])), constant_values=-1).astype(np.int32)
+    k_there = min(k, score.shape[1])
+    top = np.argpartition(-score, k_there - 1, axis=1)[:, :k_there]
+    found = np.take_along_axis(score, top, axis=1)
+    order = np.lexsort((top, -found), axis=1)
+    rows = np.take_along_axis(np.where(np.isfinite(found), top, -1), order, axis=1)
+    return np.pad(rows, ((0, 0), (0, k - k_there)), constant_values=-1).astype(np.int32)
 
 
 def expected(pairs: PairCounts, popularity: np.ndarray, prompts: Sequences) -> np.ndarray:
