@@ -1,4 +1,4 @@
-"""Encoders from Hugging Face: a text model, or a vision-language model such as GenRec's Qwen2.5-VL, which sees images."""
+"""Encoders from Hugging Face: a text model, or a vision-language model such as GenRec's Qwen2.5-VL."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class HuggingFaceEncoder:
         except ImportError as error:
             raise ImportError("transformers is not installed: pip install nextpage[encoders]") from error
         self.config = config
-        # AutoProcessor gives a text model's tokenizer, and a vision-language model's tokenizer with its image processor.
+        # AutoProcessor gives a text model's tokenizer; a vision-language model's comes with an image processor.
         self._processor: Any = AutoProcessor.from_pretrained(config.model)
         tokenizer = self._tokenizer
         tokenizer.padding_side = "right"

@@ -1,11 +1,9 @@
 """Residual k-means: each level quantises what the levels before it left over. SID(v) = (s¹, s², s³), GenRec Eq. 1."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from nextpage.progress import track
@@ -76,18 +74,13 @@ class ResidualKMeans:
         """A copy on the device: the levels change it."""
         return torch.tensor(vectors, dtype=torch.float32, device=self.config.device)
 
-    def save(self, path: Path) -> None:
-        """The codebooks as safetensors."""
-        save_file({"codebooks": self.codebooks_}, path)
-
     @staticmethod
-    def load(path: Path) -> "ResidualKMeans":
-        """A fitted tokenizer, which encodes on the CPU."""
-        codebooks = load_file(path)["codebooks"]
+    def of(codebooks: np.ndarray) -> "ResidualKMeans":
+        """A fitted tokenizer with these codebooks, float32 [L, K, D]; it encodes on the CPU."""
         levels, codes, _ = codebooks.shape
-        tokenizer = ResidualKMeans(ResidualKMeansConfig(levels=levels, codes=codes))
-        tokenizer.codebooks_ = codebooks
-        return tokenizer
+        quantiser = ResidualKMeans(ResidualKMeansConfig(levels=levels, codes=codes))
+        quantiser.codebooks_ = codebooks
+        return quantiser
 
 
 def _subtract(residual_ND: Tensor, codebook_KD: Tensor) -> Tensor:

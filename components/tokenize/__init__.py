@@ -1,0 +1,1 @@
+"""Items to semantic IDs, and the gate on their health."""
