@@ -1,4 +1,4 @@
-"""A clean dataset as arrays: its events in each user's time order, and the pages to be evaluated."""
+"""A clean dataset as arrays: every event in its user's time order, and the pages held out of training."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nextpage.interactions.log import BEHAVIOURS, Dataset, Split
+from nextpage.interactions.database import connect
+from nextpage.interactions.log import BEHAVIOURS, Dataset
+from nextpage.interactions.splits import pages_query
 
 SECOND = 1_000_000
 """In microseconds. All moments of the feature store lie on whole seconds, as histories count time in seconds."""
@@ -19,10 +21,11 @@ TIMESTAMP = pa.timestamp("us", tz="UTC")
 
 @dataclass(frozen=True, kw_only=True)
 class Events:
-    """E events of U users, ordered by user, time, page and position; users are those of the log and of `users`."""
+    """E events of U users, ordered by user, time, page and position. Users and items are those of the log and of the
+    tables that describe them, in ascending order: who did nothing yet has features too."""
 
-    user_ids: pa.StringArray  # [U], ascending
-    item_ids: pa.StringArray  # [I], ascending: items of the catalogue and of the log
+    user_ids: pa.StringArray  # [U]
+    item_ids: pa.StringArray  # [I]
     user: np.ndarray  # int32 [E], place in user_ids
     item: np.ndarray  # int32 [E], place in item_ids
     behaviour: np.ndarray  # int8 [E], place in BEHAVIOURS
@@ -30,21 +33,31 @@ class Events:
     time: np.ndarray  # int64 [E], seconds since 1970
 
     @property
+    def start(self) -> int:
+        """The first second of the log, in seconds since 1970."""
+        return int(self.time.min())
+
+    @property
     def end(self) -> int:
         """The first second after the log, in seconds since 1970."""
-        return int(self.time.max()) + 1 if len(self.time) else 0
+        return int(self.time.max()) + 1
 
     def before(self, user: np.ndarray, moment: np.ndarray) -> np.ndarray:
-        """For each (user, moment) [S]: how many of the E events lie before it in the order: int64 [S]."""
-        span = self.end + 1
-        key = self.user.astype(np.int64) * span + self.time
-        return np.searchsorted(key, user.astype(np.int64) * span + np.minimum(moment, self.end), side="left")
+        """For each (user, moment) [S]: how many of the E events lie before it in their order: int64 [S]."""
+        span = self.end - self.start + 1
+        key = self.user.astype(np.int64) * span + self.time - self.start
+        asked = user.astype(np.int64) * span + np.clip(moment - self.start, 0, span - 1)
+        return np.searchsorted(key, asked, side="left")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Requests:
-    """R pages to be evaluated, each at the moment of its request."""
+class HeldOut:
+    """What training must not see, and the R pages of it that are evaluated, each at the moment of its request.
 
+    Evaluated is a page with something clicked or ordered on it; the others have no truth to be measured by.
+    """
+
+    training_end: np.ndarray  # int64 [U], the second of the user's first page held out, or the end of the log
     request_id: pa.StringArray  # [R]
     split: pa.StringArray  # [R], "validation" or "test"
     user: np.ndarray  # int32 [R], place in Events.user_ids
@@ -52,75 +65,65 @@ class Requests:
 
 
 def read_events(dataset: Dataset) -> Events:
-    """Read a dataset's log: 16 bytes an event stay, and about ten times that while it is sorted."""
-    connection = _connect(dataset)
-    user_ids = _column(connection, "select user_id from interactions union select user_id from users order by 1")
-    item_ids = _column(connection, "select item_id from interactions union select item_id from items order by 1")
-    user, item, behaviour, page, time = [], [], [], [], []
-    query = "select user_id, item_id, behaviour, page, epoch_us(timestamp) as time from interactions"
-    for batch in connection.sql(f"{query} order by user_id, timestamp, page, position").to_arrow_reader():
-        user.append(_places(batch["user_id"], user_ids))
-        item.append(_places(batch["item_id"], item_ids))
-        behaviour.append(_places(batch["behaviour"], pa.array(BEHAVIOURS)).astype(np.int8))
-        page.append(batch["page"].to_numpy())
-        time.append(batch["time"].to_numpy() // SECOND)
-    if not user:
+    """Read a dataset's log; 25 bytes an event. Raises ValueError where it is empty."""
+    with connect() as connection:
+        connection.read_parquet(str(dataset.interactions)).create_view("interactions")
+        ids = {}
+        for key, path in (("user_id", dataset.users), ("item_id", dataset.items)):
+            connection.register("described", read_attributes(path, key).select([key]))
+            ids[key] = _column(
+                connection, f"select {key} from interactions union select {key} from described order by 1"
+            )
+        query = """select user_id, item_id, behaviour, page, epoch_us(timestamp) as time
+                   from interactions order by user_id, timestamp, page, position"""
+        found = [
+            (
+                _places(batch["user_id"], ids["user_id"]),
+                _places(batch["item_id"], ids["item_id"]),
+                _places(batch["behaviour"], pa.array(BEHAVIOURS)).astype(np.int8),
+                batch["page"].to_numpy(),
+                batch["time"].to_numpy() // SECOND,
+            )
+            for batch in connection.sql(query).to_arrow_reader()
+        ]
+    if not found:
         raise ValueError(f"{dataset.interactions} has no rows: there is no history to make features of")
+    user, item, behaviour, page, time = (np.concatenate(column) for column in zip(*found, strict=True))
     return Events(
-        user_ids=user_ids,
-        item_ids=item_ids,
-        user=np.concatenate(user),
-        item=np.concatenate(item),
-        behaviour=np.concatenate(behaviour),
-        page=np.concatenate(page),
-        time=np.concatenate(time),
+        user_ids=ids["user_id"],
+        item_ids=ids["item_id"],
+        user=user,
+        item=item,
+        behaviour=behaviour,
+        page=page,
+        time=time,
     )
 
 
-def read_requests(dataset: Dataset, events: Events) -> Requests:
-    """The held-out pages with something clicked or ordered on them; the others have no truth to be measured by."""
-    held_out, moments = _held_out(dataset.split())
+def read_held_out(dataset: Dataset, events: Events) -> HeldOut:
+    """The pages that the dataset's split keeps from training, by user and time."""
     query = f"""
-        with pages as (
-            select user_id, request_id, min(timestamp) as timestamp, min(page) as page
-            from interactions group by all having bool_or(behaviour <> 'exposed')
-        ), held_out as ({held_out})
-        select user_id, request_id, split, epoch_us(timestamp) as time from held_out
-        where split is not null order by user_id, time, page
+        select user_id, request_id, split, epoch_us(timestamp) as time, positive
+        from ({pages_query(dataset.split())}) join (
+            select user_id, request_id, bool_or(behaviour <> 'exposed') as positive from interactions group by all
+        ) using (user_id, request_id)
+        where split <> 'train' order by user_id, timestamp, page
     """
-    found = _connect(dataset).sql(query, params=moments).to_arrow_table().combine_chunks()
-    return Requests(
-        request_id=found["request_id"].cast(pa.string()).combine_chunks(),
-        split=found["split"].cast(pa.string()).combine_chunks(),
-        user=_places(found["user_id"].combine_chunks(), events.user_ids),
-        moment=found["time"].to_numpy() // SECOND,
+    with connect() as connection:
+        connection.read_parquet(str(dataset.interactions)).create_view("interactions")
+        pages = connection.sql(query).to_arrow_table().combine_chunks()
+    user = _places(pages["user_id"], events.user_ids)
+    moment = pages["time"].to_numpy() // SECOND
+    training_end = np.full(len(events.user_ids), events.end, dtype=np.int64)
+    np.minimum.at(training_end, user, moment)
+    positive = pages["positive"].to_numpy()
+    return HeldOut(
+        training_end=training_end,
+        request_id=pages["request_id"].filter(positive).cast(pa.string()).combine_chunks(),
+        split=pages["split"].filter(positive).cast(pa.string()).combine_chunks(),
+        user=user[positive],
+        moment=moment[positive],
     )
-
-
-def training_ends(split: Split, events: Events, requests: Requests) -> np.ndarray:
-    """For each user, the moment before which events are for training: int64 [U], seconds since 1970."""
-    if split.validation_start is not None:
-        start = int(split.validation_start.timestamp())
-        return np.full(len(events.user_ids), start, dtype=np.int64)
-    ends = np.full(len(events.user_ids), events.end, dtype=np.int64)
-    np.minimum.at(ends, requests.user, requests.moment)
-    return ends
-
-
-def timestamps(seconds: np.ndarray) -> pa.TimestampArray:
-    """Seconds since 1970 as microsecond timestamps."""
-    return pa.array(seconds * SECOND).cast(TIMESTAMP)
-
-
-def _held_out(split: Split) -> tuple[str, list[object]]:
-    if split.kind == "time":
-        return (
-            "select *, case when timestamp >= ? then 'test' when timestamp >= ? then 'validation' end as split "
-            "from pages",
-            [split.test_start, split.validation_start],
-        )
-    latest = "row_number() over (partition by user_id order by timestamp desc, page desc)"
-    return (f"select *, case {latest} when 1 then 'test' when 2 then 'validation' end as split from pages", [])
 
 
 def read_attributes(path: Path, key: str) -> pa.Table:
@@ -131,18 +134,14 @@ def read_attributes(path: Path, key: str) -> pa.Table:
     return table.cast(pa.schema([(name, pa.string()) for name in table.column_names]))
 
 
-def _connect(dataset: Dataset) -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect()
-    connection.execute("set timezone = 'UTC'")
-    connection.read_parquet(str(dataset.interactions)).create_view("interactions")
-    connection.register("items", read_attributes(dataset.items, "item_id").select(["item_id"]))
-    connection.register("users", read_attributes(dataset.users, "user_id").select(["user_id"]))
-    return connection
+def timestamps(seconds: np.ndarray) -> pa.TimestampArray:
+    """Seconds since 1970 as microsecond timestamps."""
+    return pa.array(seconds * SECOND).cast(TIMESTAMP)
 
 
 def _column(connection: duckdb.DuckDBPyConnection, query: str) -> pa.StringArray:
     return connection.sql(query).to_arrow_table().column(0).cast(pa.string()).combine_chunks()
 
 
-def _places(values: pa.Array, known: pa.Array) -> np.ndarray:
-    return pc.index_in(values.cast(pa.string()), value_set=known).to_numpy(zero_copy_only=False).astype(np.int32)
+def _places(values: pa.Array | pa.ChunkedArray, known: pa.Array) -> np.ndarray:
+    return pc.index_in(values.cast(pa.string()), value_set=known).to_numpy().astype(np.int32)

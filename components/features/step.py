@@ -9,12 +9,11 @@ import pyarrow as pa
 
 from feature_repo.events import (
     Events,
-    Requests,
+    HeldOut,
     read_attributes,
     read_events,
-    read_requests,
+    read_held_out,
     timestamps,
-    training_ends,
 )
 from feature_repo.service import service_hash, service_name
 from feature_repo.snapshots import snapshot_moments, write_histories, write_item_profiles, write_user_profiles
@@ -39,15 +38,15 @@ def build_features(
     features.mkdir(parents=True, exist_ok=True)
     dataset = Dataset(folder=clean)
     events = read_events(dataset)
-    requests = read_requests(dataset, events)
-    slices = _training_slices(events, training_ends(dataset.split(), events, requests), config)
-    snapshots = _write_sources(features, dataset, events, slices, requests, config)
+    held_out = read_held_out(dataset, events)
+    slices = _training_slices(events, held_out, config)
+    snapshots = _write_sources(features, dataset, events, slices, held_out, config)
     _fill_store(
         features,
         dataset,
         config,
         training=_training_rows(events, slices),
-        evaluation=_evaluation_rows(events, requests),
+        evaluation=_evaluation_rows(events, held_out),
         end=events.end,
         version=version,
         environment=environment,
@@ -63,7 +62,7 @@ def build_features(
         "items": len(events.item_ids),
         "snapshots": snapshots,
         "training_rows": len(slices.user),
-        "evaluation_rows": len(requests.user),
+        "evaluation_rows": len(held_out.user),
     }
     (features / "features.json").write_text(json.dumps(summary, indent=1))
     return summary
@@ -87,8 +86,8 @@ serves all {summary["users"]:,} users as feature service `{summary["service"]}` 
 """
 
 
-def _training_slices(events: Events, ends: np.ndarray, config: FeaturesConfig) -> Slices:
-    training = events.time < ends[events.user]
+def _training_slices(events: Events, held_out: HeldOut, config: FeaturesConfig) -> Slices:
+    training = events.time < held_out.training_end[events.user]
     return cut_slices(
         user=events.user[training],
         time=events.time[training],
@@ -102,16 +101,16 @@ def _write_sources(
     dataset: Dataset,
     events: Events,
     slices: Slices,
-    requests: Requests,
+    held_out: HeldOut,
     config: FeaturesConfig,
 ) -> int:
     """Write the views' offline rows; returns the number of snapshots."""
-    user, moment = snapshot_moments(events, (slices.user, slices.as_of), (requests.user, requests.moment))
+    user, moment = snapshot_moments(events, (slices.user, slices.as_of), (held_out.user, held_out.moment))
     write_histories(features / "history.parquet", events, user, moment, last=config.events)
     users = read_attributes(dataset.users, "user_id")
     write_user_profiles(features / "user_profile.parquet", events, user, moment, users)
     items = read_attributes(dataset.items, "item_id")
-    moments = np.array([int(events.time.min()), *_split_seconds(dataset.split()), events.end])
+    moments = np.array([events.start, *_split_seconds(dataset.split()), events.end])
     write_item_profiles(features / "item_profile.parquet", events, moments, items)
     return len(user)
 
@@ -156,13 +155,13 @@ def _training_rows(events: Events, slices: Slices) -> pa.Table:
     )
 
 
-def _evaluation_rows(events: Events, requests: Requests) -> pa.Table:
+def _evaluation_rows(events: Events, held_out: HeldOut) -> pa.Table:
     return pa.table(
         {
-            "user_id": events.user_ids.take(pa.array(requests.user)),
-            "event_timestamp": timestamps(requests.moment),
-            "request_id": requests.request_id,
-            "split": requests.split,
+            "user_id": events.user_ids.take(pa.array(held_out.user)),
+            "event_timestamp": timestamps(held_out.moment),
+            "request_id": held_out.request_id,
+            "split": held_out.split,
         }
     )
 

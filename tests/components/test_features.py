@@ -50,12 +50,16 @@ def expected_history(log: list[Row], row: Row, events: int) -> list[tuple]:
     ]
 
 
-def test_every_row_holds_exactly_the_last_events_before_its_moment(dataset, tmp_path):
+def test_every_row_holds_exactly_the_last_events_before_its_moment(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr("feature_repo.snapshots.ROWS_AT_ONCE", 11)
+    monkeypatch.setattr("feature_repo.retrieval.ROWS_AT_ONCE", 17)
     rows = build(dataset, tmp_path / "features", FeaturesConfig(events=20, stride=12))
     log = log_of(dataset)
     assert len(rows["evaluation"]) == 6 * 4
     for row in rows["training"] + rows["evaluation"]:
         assert history_of(row) == expected_history(log, row, 20)
+    for table in rows.values():
+        assert table == sorted(table, key=lambda row: (row["user_id"], row["as_of"]))
 
 
 def test_training_targets_are_the_pages_before_validation_each_once(dataset, tmp_path):

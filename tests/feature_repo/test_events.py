@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from feature_repo.events import read_events, read_requests, training_ends
+from feature_repo.events import read_events, read_held_out
 from nextpage.interactions.log import INTERACTION_SCHEMA, Dataset, Split
 from tests.synthetic import START
 
@@ -32,25 +32,28 @@ def write(dataset: Dataset, pages: list[tuple[str, float, str]], split: Split) -
     return dataset
 
 
-def held_out(dataset: Dataset) -> list[tuple[str, str]]:
-    requests = read_requests(dataset, read_events(dataset))
-    return list(zip(requests.request_id.to_pylist(), requests.split.to_pylist(), strict=True))
+def evaluated(dataset: Dataset) -> list[tuple[str, str]]:
+    found = read_held_out(dataset, read_events(dataset))
+    return list(zip(found.request_id.to_pylist(), found.split.to_pylist(), strict=True))
+
+
+def trained(dataset: Dataset) -> list[tuple[str, int]]:
+    """User and second after START of each training event."""
+    events = read_events(dataset)
+    training = events.time < read_held_out(dataset, events).training_end[events.user]
+    users = events.user_ids.take(pa.array(events.user[training])).to_pylist()
+    return list(zip(users, (events.time[training] - int(START.timestamp())).tolist(), strict=True))
 
 
 def test_leave_one_out_holds_out_the_last_two_pages_of_each_user(dataset):
     write(dataset, [("a", s, "ordered") for s in (1, 2, 3, 4)] + [("b", 9, "ordered")], LEAVE_ONE_OUT)
-    assert held_out(dataset) == [("a-3-2", "validation"), ("a-4-3", "test"), ("b-9-4", "test")]
+    assert evaluated(dataset) == [("a-3-2", "validation"), ("a-4-3", "test")]
+    assert trained(dataset) == [("a", 1), ("a", 2), ("b", 9)]
 
 
-def test_leave_one_out_trains_only_on_what_lies_before_a_held_out_page(dataset):
-    write(dataset, [("a", s, "ordered") for s in (1, 3, 3, 4)] + [("b", 9, "ordered")], LEAVE_ONE_OUT)
-    events = read_events(dataset)
-    ends = training_ends(dataset.split(), events, read_requests(dataset, events))
-    second = int(START.timestamp())
-    kept = [
-        (events.user_ids[u].as_py(), t - second) for u, t in zip(events.user, events.time, strict=True) if t < ends[u]
-    ]
-    assert kept == [("a", 1)]
+def test_a_training_page_in_the_second_of_a_held_out_page_is_not_learnt(dataset):
+    write(dataset, [("a", s, "ordered") for s in (1, 3.2, 3.4, 4)], LEAVE_ONE_OUT)
+    assert trained(dataset) == [("a", 1)]
 
 
 def test_a_time_split_holds_out_pages_from_its_two_moments_on(dataset):
@@ -60,7 +63,7 @@ def test_a_time_split_holds_out_pages_from_its_two_moments_on(dataset):
         test_start=START + timedelta(seconds=20),
     )
     write(dataset, [("a", s, "ordered") for s in (9.9, 10, 19.9, 20)], split)
-    assert held_out(dataset) == [
+    assert evaluated(dataset) == [
         ("a-10-1", "validation"),
         ("a-19.9-2", "validation"),
         ("a-20-3", "test"),
@@ -68,8 +71,9 @@ def test_a_time_split_holds_out_pages_from_its_two_moments_on(dataset):
 
 
 def test_a_page_that_was_only_seen_is_not_evaluated(dataset):
-    write(dataset, [("a", 1, "ordered"), ("a", 2, "clicked"), ("a", 3, "exposed")], LEAVE_ONE_OUT)
-    assert held_out(dataset) == [("a-1-0", "validation"), ("a-2-1", "test")]
+    write(dataset, [("a", s, kind) for s, kind in enumerate(("ordered", "clicked", "exposed"))], LEAVE_ONE_OUT)
+    assert evaluated(dataset) == [("a-1-1", "validation")]
+    assert trained(dataset) == [("a", 0)]
 
 
 def test_events_before_a_moment_are_those_of_the_user_in_earlier_seconds(dataset):
