@@ -7,10 +7,10 @@ catalogue are left out. `item_ids` is the catalogue: an item's number everywhere
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 
+from nextpage.interactions.database import connect
 from nextpage.interactions.log import BEHAVIOURS, Dataset
 from nextpage.interactions.sequences import Sequences
 from nextpage.interactions.splits import SPLITS, pages_query
@@ -112,8 +112,7 @@ def _before(log: _Log, pages: np.ndarray) -> Sequences:
 
 
 def _read(dataset: Dataset, item_ids: Sequence[str]) -> _Log:
-    with duckdb.connect() as connection:
-        connection.execute("set TimeZone = 'UTC'")
+    with connect() as connection:
         connection.read_parquet(str(dataset.interactions)).create_view("interactions")
         catalogue = pa.table({"item_id": pa.array(item_ids, pa.string()), "item": np.arange(len(item_ids))})
         connection.register("catalogue", catalogue)

@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 from nextpage.interactions.amazon import Amazon, read_amazon
 from nextpage.interactions.columns import Columns, read_columns
 from nextpage.interactions.complete_journey import CompleteJourney, read_complete_journey
+from nextpage.interactions.database import connect
 from nextpage.interactions.log import INTERACTION_SCHEMA, ITEM_COLUMNS, USER_COLUMNS, Dataset, Split
 from nextpage.interactions.movielens import MovieLens, read_movielens
 
-MEMORY_LIMIT = "1GB"
 ROWS_A_BATCH = 200_000
 
 LOADERS: dict[str, tuple[type[Any], Callable[[Any, duckdb.DuckDBPyConnection], Split]]] = {
@@ -43,8 +43,8 @@ class Source:
 def load(source: Source, folder: Path) -> Dataset:
     """Write `source` as a dataset into `folder`, whole or not at all.
 
-    Rows are sorted by user, page and position. Memory stays near `MEMORY_LIMIT`; what does not fit is spilled
-    beside `folder`. Raises ValueError for an unknown source or option.
+    Rows are sorted by user, page and position. What does not fit in memory is spilled into `folder`
+    meanwhile. Raises ValueError for an unknown source or option.
     """
     if source.name not in LOADERS:
         raise ValueError(f"source {source.name!r} is unknown: use one of {', '.join(LOADERS)}")
@@ -57,9 +57,7 @@ def load(source: Source, folder: Path) -> Dataset:
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder, prefix=".partial-") as scratch:
         partial = Dataset(folder=Path(scratch))
-        settings = {"memory_limit": MEMORY_LIMIT, "temp_directory": str(partial.folder / "spill")}
-        with duckdb.connect(config=settings) as connection:
-            connection.execute("set TimeZone = 'UTC'")
+        with connect(partial.folder / "spill") as connection:
             partial.write_split(read(config, connection))
             _write_interactions(connection, partial.interactions)
             _write_strings(connection, "items", partial.items, ITEM_COLUMNS)
@@ -91,6 +89,6 @@ def _write_strings(connection: duckdb.DuckDBPyConnection, relation: str, path: P
 def _stream(connection: duckdb.DuckDBPyConnection, query: str, path: Path, schema: pa.Schema) -> None:
     """Write the query's rows batch by batch."""
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for batch in connection.sql(query).fetch_arrow_reader(ROWS_A_BATCH):
+        for batch in connection.sql(query).to_arrow_reader(ROWS_A_BATCH):
             table = pa.Table.from_batches([batch]).select(schema.names)
             writer.write_table(table.cast(schema))

@@ -130,8 +130,8 @@ def _read_100k(data: Path, connection: duckdb.DuckDBPyConnection) -> None:
     _table(connection, "raw_movies", data.with_name("u.item"), columns, "|")
     genres = ", ".join(f"case when {flag} = '1' then $g{place} end" for place, flag in enumerate(flags))
     connection.execute(
-        f"create table movies as select item_id, title, list_filter([{genres}], g -> g is not null) as genres "
-        "from raw_movies",
+        f"""create table movies as select item_id, title,
+            list_filter([{genres}], lambda genre: genre is not null) as genres from raw_movies""",
         {f"g{place}": name for place, name in enumerate(GENRES_100K)},
     )
     _table(connection, "users", data.with_name("u.user"), ("user_id", "age", "gender", "occupation", "zip"), "|")
@@ -196,7 +196,7 @@ def _read_atomic(data: Path, connection: duckdb.DuckDBPyConnection) -> None:
         genres = next((name for name in ("class", "genre", "genres", "categories") if name in columns), "''")
         connection.execute(
             f"""create table movies as select item_id, {title} as title,
-                list_filter(string_split({genres}, ' '), genre -> genre <> '') as genres from raw_movies"""
+                list_filter(string_split({genres}, ' '), lambda genre: genre <> '') as genres from raw_movies"""
         )
     else:
         connection.execute(

@@ -51,7 +51,7 @@ def make_interactions(connection: duckdb.DuckDBPyConnection) -> None:
         create or replace table interactions as
         with shown as (
             select user_id, request_id, item_id, arg_max(behaviour, coalesce({INTENSITY}, 0)) as behaviour,
-                   min(timestamp) as moment, sum(value) as value, any_value(scenario) as scenario,
+                   min(timestamp) as moment, sum(value) as value, min(scenario) as scenario,
                    min(position) as position
             from events group by user_id, request_id, item_id
         ), pages as (

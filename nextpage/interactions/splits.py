@@ -1,8 +1,8 @@
 """Which pages train, validate and test: the one place where a log is divided."""
 
-import duckdb
 import pyarrow as pa
 
+from nextpage.interactions.database import connect
 from nextpage.interactions.log import Dataset, Split
 
 SPLITS = ("train", "validation", "test")
@@ -11,8 +11,7 @@ SPLITS = ("train", "validation", "test")
 
 def page_splits(dataset: Dataset) -> pa.Table:
     """One row a page, by user and page: user_id, request_id, page, timestamp, split (one of `SPLITS`)."""
-    with duckdb.connect() as connection:
-        connection.execute("set TimeZone = 'UTC'")
+    with connect() as connection:
         connection.read_parquet(str(dataset.interactions)).create_view("interactions")
         query = f"from ({pages_query(dataset.split())}) order by user_id, page"
         return connection.sql(query).to_arrow_table()
