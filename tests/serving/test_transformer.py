@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from nextpage.release import FeatureService
-from serving.history import history_of, require_same_features
+from serving.history import require_same_features
 from tests.serving.conftest import Server, end, free_port, start
 from tests.serving.standin import FEATURES, MODEL
 
@@ -107,10 +107,3 @@ def test_release_route_tells_what_is_served(server: Server) -> None:
 def test_other_name_or_hash_is_a_mismatch(offered: tuple[str, str]) -> None:
     with pytest.raises(ValueError, match="serve the release with the features it was made from"):
         require_same_features(FEATURES, FeatureService(name=offered[0], hash=offered[1]))
-
-
-def test_null_lists_are_an_empty_history_and_ragged_ones_are_refused() -> None:
-    nulls = {"history_item": None, "history_behaviour": None, "history_page": None, "history_time": None}
-    assert history_of(nulls).items == ()
-    with pytest.raises(ValueError, match="2 items, 1 behaviours"):
-        history_of({"history_item": ["a", "b"], "history_behaviour": [1], "history_page": [], "history_time": []})
