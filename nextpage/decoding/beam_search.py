@@ -144,9 +144,8 @@ def _expand(
 ) -> tuple[Tensor, Tensor]:
     """Every child of every beam: its edge int32 [B, W, C], and its score [B, W, C], DEAD where it may not be."""
     first_BW = trie.first_edges[level][node_BW]
-    children_BW = torch.where(score_BW == DEAD, 0, trie.first_edges[level][node_BW + 1] - first_BW)
-    widest = max(1, int(children_BW.max()))
-    child_C = torch.arange(widest, dtype=torch.int32, device=node_BW.device)
+    children_BW = trie.first_edges[level][node_BW + 1] - first_BW
+    child_C = torch.arange(int(children_BW.max()), dtype=torch.int32, device=node_BW.device)
     alive_BWC = child_C < children_BW[..., None]
     edge_BWC = torch.where(alive_BWC, first_BW[..., None] + child_C, 0)
     if rank is not None:
