@@ -94,7 +94,7 @@ def encode(call: Call, slates: Sequence[Slate]) -> dict[str, Any] | InferRespons
     return InferResponse(call.call_id, call.model_name, outputs, parameters=release)
 
 
-def _instances(tensors: Sequence[InferInput]) -> list[dict[str, Any]]:
+def _instances(tensors: Sequence[InferInput]) -> Sequence[Any]:
     """The requests that the tensors of a v2 call spell, field by field."""
     if not tensors:
         raise InvalidRequest("inputs is empty: user_id or history is expected")

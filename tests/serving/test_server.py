@@ -272,6 +272,20 @@ def test_v2_over_grpc_answers_as_v1(server: Server) -> None:
     assert answer.get_output_by_name("request_id").data == [b"over-grpc"]
 
 
+def test_v2_gives_an_empty_slate_over_both(server: Server) -> None:
+    filters = '{"category": ["steel"]}'
+    answer = infer(
+        server, InferInput("user_id", [1], "BYTES", [b"u-5"]), InferInput("filters", [1], "BYTES", [filters.encode()])
+    )
+    assert answer.get_output_by_name("item_id").shape == [1, 0]
+    inputs = [
+        {"name": "user_id", "datatype": "BYTES", "shape": [1], "data": ["u-5"]},
+        {"name": "filters", "datatype": "BYTES", "shape": [1], "data": [filters]},
+    ]
+    outputs = httpx.post(f"{server.url}/v2/models/{MODEL}/infer", json={"inputs": inputs}).json()["outputs"]
+    assert (outputs[0]["name"], outputs[0]["data"], outputs[0]["shape"]) == ("item_id", [], [1, 0])
+
+
 @pytest.mark.parametrize(
     ("name", "datatype", "data", "sentence"),
     [
