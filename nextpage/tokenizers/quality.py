@@ -138,7 +138,7 @@ def _level(
     size = quantiser.codebooks_.shape[1]
     count = np.bincount(codes[:, level], minlength=size)
     share = count[count > 0] / count.sum()
-    entropy = float(-(share * np.log2(share)).sum())
+    entropy = float((share * np.log2(1 / share)).sum())
     spread = float(np.square(vectors[sample] - vectors[sample].mean(axis=0)).sum())
     left = float(np.square(vectors[sample] - quantiser.decode(codes[sample, : level + 1])).sum())
     return LevelQuality(
