@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import os
+import re
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -26,10 +28,17 @@ def create_store(folder: Path, environment: str) -> FeatureStore:
 
 
 def open_store(folder: Path) -> FeatureStore:
-    """The store of a features folder, wherever the folder lies now."""
+    """The store of a features folder, wherever the folder lies now.
+
+    Raises FileNotFoundError where there is none, ValueError where it names environment variables that are not set.
+    """
     folder = folder.resolve()
-    if not (folder / "feature_store.yaml").exists():
+    settings = folder / "feature_store.yaml"
+    if not settings.exists():
         raise FileNotFoundError(f"{folder} holds no feature_store.yaml: is it the output of the features step?")
+    missing = sorted(set(re.findall(r"\$\{([A-Z]\w*)\}", settings.read_text())) - set(os.environ))
+    if missing:
+        raise ValueError(f"{settings} needs the environment variables {missing}: set them")
     return FeatureStore(repo_path=str(folder))
 
 

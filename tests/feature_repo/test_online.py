@@ -123,11 +123,6 @@ def test_a_lost_online_store_is_named(own_house):
         online.push([bought("u001", "i0001", 20)])
 
 
-def test_a_folder_without_a_store_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"holds no feature_store\.yaml"):
-        OnlineFeatures(tmp_path, version="1")
-
-
 def test_the_release_finds_its_own_service_and_refuses_another(house):
     own = service_hash(events=CONFIG.events)
     assert OnlineFeatures(house.features, version="1", expected_hash=own).service_hash == own
