@@ -16,7 +16,7 @@ from feature_repo.events import TIMESTAMP, Events, timestamps
 from nextpage.interactions.log import BEHAVIOURS
 
 ROWS_AT_ONCE = 1_000
-"""Histories in memory while writing, and in one row group: of 512 events each, about 20 MB."""
+"""Histories in memory while writing, and in one row group."""
 
 HISTORY_COLUMNS = [
     pa.field("history_item", pa.list_(pa.string())),
