@@ -12,6 +12,7 @@ from torch import Tensor
 from nextpage.progress import bar
 
 POOLINGS = ("mean", "last")
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +30,8 @@ class HuggingFaceConfig:
     def __post_init__(self) -> None:
         if self.pooling not in POOLINGS:
             raise ValueError(f"pooling {self.pooling!r} is unknown: use one of {', '.join(POOLINGS)}")
-        if not isinstance(getattr(torch, self.dtype, None), torch.dtype):
-            raise ValueError(f"dtype {self.dtype!r} is unknown: use float32, bfloat16 or float16")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype {self.dtype!r} is unknown: use one of {', '.join(DTYPES)}")
 
 
 class HuggingFaceEncoder:
@@ -38,18 +39,17 @@ class HuggingFaceEncoder:
 
     def __init__(self, config: HuggingFaceConfig):
         try:
-            from transformers import AutoModel, AutoProcessor
+            from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
         except ImportError as error:
             raise ImportError("transformers is not installed: pip install nextpage[encoders]") from error
         self.config = config
-        # AutoProcessor gives a text model's tokenizer; a vision-language model's comes with an image processor.
-        self._processor: Any = AutoProcessor.from_pretrained(config.model)
-        tokenizer = self._tokenizer
-        tokenizer.padding_side = "right"
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
-        model: Any = AutoModel.from_pretrained(config.model, dtype=getattr(torch, config.dtype))
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(config.model, padding_side="right")
+        if self._tokenizer.pad_token is None:
+            self._tokenizer.pad_token = self._tokenizer.eos_token
+        model: Any = AutoModel.from_pretrained(config.model, dtype=DTYPES[config.dtype])
         self._model = model.to(config.device).eval()
+        # Tokenizer and image processor apart: Qwen2.5-VL's joint processor wants torchvision, for videos.
+        self._image_processor: Any = AutoImageProcessor.from_pretrained(config.model) if self._sees else None
 
     def __call__(self, texts: list[str], images: Sequence[Path | None] | None = None) -> np.ndarray:
         """Vectors float32 [N, D] of texts, each with an image where `images` names a file. N is at least 1."""
@@ -74,25 +74,40 @@ class HuggingFaceEncoder:
 
     @property
     def _sees(self) -> bool:
-        return hasattr(self._processor, "image_processor")
-
-    @property
-    def _tokenizer(self) -> Any:
-        return getattr(self._processor, "tokenizer", self._processor)
+        return hasattr(self._model.config, "vision_config")
 
     def _inputs(self, texts: list[str], paths: Sequence[Path | None]) -> dict[str, Tensor]:
-        if not any(paths):
-            # Text alone is cut; with images it is not, lest a cut go through an image's own tokens.
-            limits = {"truncation": True, "max_length": self.config.max_tokens}
-            return dict(self._tokenizer(texts, return_tensors="pt", padding=True, **limits).to(self.config.device))
+        seen = self._images([path for path in paths if path is not None])
+        if not seen:
+            return self._tokens(texts)
+        # In the prompt of the Qwen-VL family an image is as many marks as the merged patches that it becomes.
+        config = self._model.config
+        marks = iter((seen["image_grid_thw"].prod(1) // config.vision_config.spatial_merge_size**2).tolist())
+        start, mark, end = self._tokenizer.convert_ids_to_tokens(
+            [config.vision_start_token_id, config.image_token_id, config.vision_end_token_id]
+        )
+        prompts = [
+            text if path is None else start + mark * next(marks) + end + text
+            for text, path in zip(texts, paths, strict=True)
+        ]
+        longest = int(seen["image_grid_thw"].prod(1).max())
+        inputs = self._tokens(prompts, room=longest)
+        return inputs | seen | {"mm_token_type_ids": (inputs["input_ids"] == config.image_token_id).int()}
+
+    def _tokens(self, texts: list[str], *, room: int = 0) -> dict[str, Tensor]:
+        """Token ids and mask [N, T] with T ≤ max_tokens + room, padded on the right."""
+        limit = self.config.max_tokens + room
+        batch = self._tokenizer(texts, return_tensors="pt", padding=True, truncation=True, max_length=limit)
+        return {name: batch[name].to(self.config.device) for name in ("input_ids", "attention_mask")}
+
+    def _images(self, paths: Sequence[Path]) -> dict[str, Tensor]:
+        """Patches of the images and how many each has in time, height and width; nothing for no images."""
+        if not paths:
+            return {}
         from PIL import Image
 
-        pictures = [Image.open(path).convert("RGB") for path in paths if path is not None]
-        # A vision model reads an image where its mark stands in the text; the mark grows into the image's patches.
-        mark = f"<|vision_start|>{self._processor.image_token}<|vision_end|>"
-        marked = [mark + text if path is not None else text for text, path in zip(texts, paths, strict=True)]
-        batch = self._processor(text=marked, images=pictures, return_tensors="pt", padding=True)
-        return dict(batch.to(self.config.device))
+        batch = self._image_processor([Image.open(path).convert("RGB") for path in paths], return_tensors="pt")
+        return {name: batch[name].to(self.config.device) for name in ("pixel_values", "image_grid_thw")}
 
     def _pool(self, inputs: dict[str, Tensor]) -> np.ndarray:
         hidden_NTD = self._model(**inputs).last_hidden_state.float()

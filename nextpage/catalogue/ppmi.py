@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from nextpage.catalogue.pages import PageItems
 
@@ -60,4 +61,5 @@ def singular_vectors(matrix: Tensor, *, dimensions: int, seed: int, passes: int 
     largest_D = left_ID.gather(0, left_ID.abs().argmax(0, keepdim=True))
     vectors_ID = left_ID * torch.where(largest_D < 0, -1.0, 1.0) * singular_W[:dimensions].sqrt()
     connected_I = torch.bincount(matrix.indices()[0], minlength=matrix.shape[0]) > 0
-    return torch.where(connected_I[:, None], vectors_ID, 0.0).numpy()
+    vectors_ID = torch.where(connected_I[:, None], vectors_ID, 0.0)
+    return functional.pad(vectors_ID, (0, dimensions - vectors_ID.shape[1])).numpy()  # fewer items than dimensions

@@ -39,7 +39,7 @@ def test_each_item_has_the_nearest_code_that_more_popular_ones_left(seed, items)
     vectors = draw.normal(size=(items, 6)).astype(np.float32)
     popularity = draw.permutation(items)
     placed = assign(tokenizer, vectors, popularity=popularity)
-    for row in np.flatnonzero((placed.codes[:, 0] == placed.nearest[:, 0])):
+    for row in np.flatnonzero(placed.codes[:, 0] == placed.nearest[:, 0]):
         before = (popularity > popularity[row]) & (placed.codes[:, 0] == placed.codes[row, 0])
         left = vectors[row] - tokenizer.codebooks_[0, placed.codes[row, 0]]
         distance = np.square(left - tokenizer.codebooks_[1]).sum(axis=1)
