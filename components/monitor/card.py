@@ -4,7 +4,9 @@ from components.monitor.drift import Finding
 from nextpage.gates import Verdict
 
 
-def write_card(findings: list[Finding], chance: list[Finding], drift: Verdict, fitness: Verdict) -> str:
+def write_card(
+    findings: list[Finding], chance: list[Finding], unmeasured: list[str], drift: Verdict, fitness: Verdict
+) -> str:
     """Markdown: the two verdicts, and for each column how far it moved, how far chance moves it, and the bound."""
     noise = {(finding.kind, finding.column): finding.value for finding in chance}
     lines = [
@@ -24,4 +26,6 @@ def write_card(findings: list[Finding], chance: list[Finding], drift: Verdict, f
             f"{'' if by_chance is None else f'{by_chance:.3f}'} | {finding.bound:.3f} | "
             f"{'**drift**' if finding.drifted else 'steady'} |"
         )
+    if unmeasured:
+        lines += ["", f"Not measured, for too few rows: {', '.join(unmeasured)}."]
     return "\n".join(lines) + "\n"

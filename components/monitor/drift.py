@@ -5,10 +5,10 @@ samples differ at all. A distance asks how much. Evidently's PSI puts a milliont
 rare code that nobody bought this month moves it past any bound; Jensen–Shannon takes an empty cell as it is.
 
 Why the cells are pooled. Two samples of n and m rows of one distribution over K cells lie at a squared distance of
-about (K − 1)/8 · (1/n + 1/m). So there are as many cells as keep that noise at half the bound, and one bound then
-holds for a small window and a large one. The rarest values share the cell "(other)"; numbers fall in the reference's
-quantiles, since Evidently's equal widths put nearly all of a heavy-tailed column in one cell; nulls are a cell of
-their own.
+about (1/n + 1/m)/8 times a chi-squared of K − 1 degrees of freedom. So there are only as many cells as chance keeps
+within the bound, and one bound then holds for a small window and a large one; where there are not rows enough for two
+cells the column is not measured. The rarest values share the cell "(other)"; numbers fall in the reference's quantiles,
+since Evidently's equal widths put nearly all of a heavy-tailed column in one cell; nulls are a cell of their own.
 
 Quality is a mean per request, and only its fall counts. Its bound is the configured drop, or three standard errors
 where there are too few requests to see that much.
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 DISTANCE = "Jensen–Shannon distance"
 DROP = "relative drop"
 MOST_QUANTILES = 20
+MOST_CELLS = 300  # a codebook of 256 stays whole
+CERTAINTY = 0.999  # that chance alone stays within the bound
+ALIKE = 2.0  # items of a page are alike: so many rows tell as much as one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,13 +96,26 @@ def measure(pairs: list[Pair], config: MonitorConfig, html: Path | None = None) 
     return [*distances, *quality]
 
 
+def most_cells(pair: Pair, bound: float) -> int:
+    """Into how many cells both windows may be cut before chance reaches the bound; under 2 nothing can be said."""
+    import numpy as np
+    from scipy.stats import chi2
+
+    rows = min(len(pair.reference), len(pair.current)) / ALIKE
+    noise = chi2.ppf(CERTAINTY, np.arange(1, MOST_CELLS)) / (4 * rows)
+    return 1 + int((noise <= bound**2).sum())
+
+
 def cells(pair: Pair, bound: float) -> tuple["pd.Series", "pd.Series"]:
-    """Both windows of a column as labels, few enough for a noise of half the bound (see the top of this file)."""
+    """Both windows of a column as labels, `most_cells` at most. ValueError where there are too few rows for two."""
     import numpy as np
     import pandas as pd
 
-    rows = min(len(pair.reference), len(pair.current))
-    most = max(2, int(1 + 8 * (bound / 2) ** 2 * rows / 2))
+    most = most_cells(pair, bound)
+    if most < 2:
+        raise ValueError(
+            f"{pair.column}: {len(pair.current)} rows are too few for a bound of {bound}: widen the window"
+        )
     if pd.api.types.is_numeric_dtype(pair.reference) and pair.reference.notna().any():
         shares = np.linspace(0, 1, min(most, MOST_QUANTILES) + 1)[1:-1]
         edges = np.unique(pair.reference.quantile(shares, interpolation="lower"))

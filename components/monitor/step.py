@@ -6,8 +6,8 @@ from pathlib import Path
 
 from components.monitor.card import write_card
 from components.monitor.config import MonitorConfig
-from components.monitor.drift import Finding, measure
-from components.monitor.windows import describe, open_log, pairs, quality, random_halves, time_windows
+from components.monitor.drift import Finding, measure, most_cells
+from components.monitor.windows import Pair, describe, open_log, pairs, quality, random_halves, time_windows
 from nextpage.gates import Verdict
 
 
@@ -40,9 +40,10 @@ def monitor(
                 f"the {period} window holds {held} pages, at least {config.least_pages} are needed: "
                 f"widen {period}_weeks or look for a gap in the log"
             )
-    compared = pairs(connection, windows, config)
     halves = random_halves(windows, config.seed)
+    compared = pairs(connection, windows, config)
     alike = pairs(connection, halves, config, like=compared)
+    compared, alike, unmeasured = _measurable(compared, alike, config)
     if predictions is not None:
         compared += quality(connection, windows, config)
         alike += quality(connection, halves, config)
@@ -53,13 +54,33 @@ def monitor(
         "windows": periods,
         "findings": [asdict(finding) | {"drifted": finding.drifted} for finding in findings],
         "chance": [asdict(finding) | {"drifted": finding.drifted} for finding in chance],
+        "unmeasured": unmeasured,
         "verdicts": [asdict(drift), asdict(fitness)],
         "config": asdict(config),
     }
     json.write_text(json_format.dumps(record, indent=1))
     if card is not None:
-        card.write_text(write_card(findings, chance, drift, fitness))
+        card.write_text(write_card(findings, chance, unmeasured, drift, fitness))
     return drift, fitness
+
+
+def _measurable(
+    compared: list[Pair], alike: list[Pair], config: MonitorConfig
+) -> tuple[list[Pair], list[Pair], list[str]]:
+    """The columns with rows enough in both comparisons, and the names of the others."""
+    enough = [
+        {pair.column for pair in pairs if most_cells(pair, config.bound(pair.kind)) >= 2} for pairs in (compared, alike)
+    ]
+    kept = enough[0] & enough[1]
+    if not kept:
+        raise ValueError(
+            "no column has rows enough in both windows for its bound: widen the windows or raise the bounds"
+        )
+    return (
+        [pair for pair in compared if pair.column in kept],
+        [pair for pair in alike if pair.column in kept],
+        [pair.column for pair in compared if pair.column not in kept],
+    )
 
 
 def _drift(findings: list[Finding], fitness: Verdict) -> Verdict:

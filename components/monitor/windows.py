@@ -17,9 +17,11 @@ from nextpage.interactions.log import Dataset
 if TYPE_CHECKING:
     import pandas as pd
 
-PREDICTION_COLUMNS = ("request_id", "timestamp", "position", "item_id", "score")
-"""One row a recommended item. `position` counts from 0; `score` may be null. A hit is a prediction whose item the
-log's page of the same request shows as clicked or ordered."""
+PREDICTION_COLUMNS = ("request_id", "time", "position", "item_id", "score")
+"""One row a recommended item, as `serving.events.joined` gives them. `position` counts from 0; `score` may be null.
+
+A hit is a prediction that was taken: by the columns `clicked` and `ordered` (bool) where there are such, else where the
+log shows its item as clicked or ordered in the same request."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +36,14 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class Windows:
-    """SQL over a row's `moment` and `request_id` that gives 'reference', 'current' or null; for log and predictions."""
+    """SQL over a row's `moment` and `request_id` that gives 'reference', 'current' or null; for log and predictions.
+
+    `week`: SQL over `moment` for the full week of its window, counted from the window's start; null in a part of one.
+    """
 
     log: str
     predictions: str
+    week: str
 
 
 def open_log(clean: Path, semantic_ids: Path, predictions: Path | None) -> duckdb.DuckDBPyConnection:
@@ -64,10 +70,11 @@ def _open_predictions(connection: duckdb.DuckDBPyConnection, predictions: Path) 
     missing = [name for name in PREDICTION_COLUMNS if name not in held]
     if missing:
         raise ValueError(f"predictions {predictions} lack {', '.join(missing)}: needed are {PREDICTION_COLUMNS}")
+    hit = "p.clicked OR p.ordered" if {"clicked", "ordered"} <= held else "h.item_id IS NOT NULL"
     connection.execute(
-        f"CREATE TABLE predicted AS SELECT p.* EXCLUDE (timestamp), make_timestamp(epoch_us(p.timestamp)) AS moment, "
-        "coalesce(l.uses, 0) AS popularity, h.item_id IS NOT NULL AS hit "
-        f"FROM (SELECT {', '.join(PREDICTION_COLUMNS)} FROM '{predictions}') p "
+        "CREATE TABLE predicted AS SELECT p.request_id, p.item_id, p.position, p.score, "
+        f"make_timestamp(epoch_us(p.time)) AS moment, coalesce(l.uses, 0) AS popularity, {hit} AS hit "
+        f"FROM '{predictions}' p "
         "LEFT JOIN (SELECT item_id, count(*) AS uses FROM events GROUP BY 1) l USING (item_id) "
         "LEFT JOIN (SELECT DISTINCT request_id, item_id FROM events WHERE behaviour <> 'exposed') h "
         "USING (request_id, item_id)"
@@ -79,18 +86,20 @@ def time_windows(connection: duckdb.DuckDBPyConnection, config: MonitorConfig) -
 
     A log shorter than both windows gives its last quarter at most to the current one, and the reference ends before it.
     """
-    current = "last - least(to_days(7 * {current}), (last - first) / 4)"
-    reference = f"least(first + to_days(7 * {{reference}}), {current})"
-    bounds = (
-        f"SELECT {current} AS since, {reference} AS until FROM (SELECT min(moment) first, max(moment) last FROM events)"
-    )
-    query = bounds.format(current=config.current_weeks, reference=config.reference_weeks)
-    since, until = connection.execute(query).fetchone()  # type: ignore[misc]
+    current = f"last - least(to_days(7 * {config.current_weeks}), (last - first) / 4)"
+    first, until, since, last = connection.execute(  # type: ignore[misc]
+        f"SELECT first, least(first + to_days(7 * {config.reference_weeks}), {current}), {current}, last "
+        "FROM (SELECT min(moment) AS first, max(moment) AS last FROM events)"
+    ).fetchone()
     log = (
         f"CASE WHEN moment < TIMESTAMP '{until}' THEN 'reference' WHEN moment >= TIMESTAMP '{since}' THEN 'current' END"
     )
+    start = f"CASE WHEN moment < TIMESTAMP '{until}' THEN TIMESTAMP '{first}' ELSE TIMESTAMP '{since}' END"
+    end = f"CASE WHEN moment < TIMESTAMP '{until}' THEN TIMESTAMP '{until}' ELSE TIMESTAMP '{last}' END"
+    number = f"datediff('second', {start}, moment) // 604800"
+    week = f"CASE WHEN {start} + to_days(7 * ({number} + 1)::int) <= {end} THEN {number} END"
     middle = "(SELECT median(moment) FROM predicted)"
-    return Windows(log=log, predictions=f"CASE WHEN moment < {middle} THEN 'reference' ELSE 'current' END")
+    return Windows(log=log, predictions=f"CASE WHEN moment < {middle} THEN 'reference' ELSE 'current' END", week=week)
 
 
 def random_halves(windows: Windows, seed: int) -> Windows:
@@ -102,6 +111,7 @@ def random_halves(windows: Windows, seed: int) -> Windows:
     return Windows(
         log=f"CASE WHEN ({windows.log}) = 'reference' THEN {half} END",
         predictions=f"CASE WHEN ({windows.predictions}) = 'reference' THEN {half} END",
+        week=windows.week,
     )
 
 
@@ -127,14 +137,15 @@ def pairs(
         size = min(config.sample_rows, *(sizes.get((kind, column), config.sample_rows) for column in columns))
         frames = {
             period: connection.execute(
-                f"SELECT * EXCLUDE (period) FROM ({source}) WHERE period = '{period}' "
+                # A sample is taken before WHERE of the same query: so the window is cut inside.
+                f"SELECT * EXCLUDE (period) FROM (FROM ({source}) WHERE period = '{period}') "
                 f"USING SAMPLE reservoir({size} ROWS) REPEATABLE ({config.seed})"
             ).df()
             for period in ("reference", "current")
         }
         for column in columns:
             reference, current = frames["reference"][column], frames["current"][column]
-            if reference.notna().any() or current.notna().any():
+            if len(reference) and len(current) and (reference.notna().any() or current.notna().any()):
                 found.append(Pair(kind=kind, column=column, reference=reference, current=current))
     return found
 
@@ -160,7 +171,7 @@ def _grains(connection: duckdb.DuckDBPyConnection, windows: Windows) -> list[tup
             "inputs",
             ['"pages a user week"', '"items a user week"'],
             '(SELECT period, count(DISTINCT request_id) AS "pages a user week", count(*) AS "items a user week" '
-            f"FROM {log} GROUP BY user_id, date_trunc('week', moment), period)",
+            f"FROM {log} WHERE ({windows.week}) IS NOT NULL GROUP BY user_id, {windows.week}, period)",
         ),
         _grain("occupancy", codes, f"{log} LEFT JOIN items USING (item_id) WHERE behaviour <> 'exposed'"),
     ]

@@ -25,9 +25,10 @@ MOST_OF_A_LIST = 10
 class RunArtifacts:
     """Paths of a run's artifacts.
 
-    - `training_log`: JSON lines with step, loss, tokens_per_second, seconds, and where known learning_rate and mfu;
-    - `metrics`: evaluate's metrics.json: `model` and `baselines.<name>`, each with "HR@10" …, `intervals`, `requests`,
-      `new_items`, `beyond_accuracy`;
+    - `training_log`: JSON lines with step, loss, tokens_per_second, seconds since the line before, and where known
+      learning_rate and mfu;
+    - `metrics`: evaluate's metrics.json: `model`, `model_with_prior` where there is one, and `baselines.<name>`, each
+      with "HR@10" …, `intervals`, `requests`, `new_items`, `beyond_accuracy`; `differences.<model>.<name>`;
     - `recommendations`: a JSON list of {user_id, history, recommended, next}, the latter three lists of
       {item_id, text}: history and recommendations with the last and the best first;
     - `costs`: seconds and peak_memory_mb by step;

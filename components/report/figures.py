@@ -28,26 +28,28 @@ INKS = {
 
 INK, MUTED, LINE, ACCENT, WARM, BAD = INKS
 WIDTH = 9.6  # inches of 72 units
+LONGEST_LABEL = 40  # letters beside a line
 
 
-def recall_by_k(model: dict[int, float], baselines: dict[str, dict[int, float]]) -> str:
-    """Recall at each K of the model, and of each baseline by its title; the strongest one stands out."""
-    strongest = max(baselines, key=lambda name: sum(baselines[name].values()), default=None)
-    depths = sorted(model)
+def recall_by_k(models: dict[str, dict[int, float]], baselines: dict[str, dict[int, float]]) -> str:
+    """Recall at each K of each model and count by its title; the models and the strongest count stand out."""
+    strongest = max(baselines, key=lambda name: sum(baselines[name].values()))
+    depths = sorted(baselines[strongest])
     with _figure(WIDTH, 4.2) as (figure, svg):
         axes = _axes(figure)
         x = np.arange(len(depths))
-        lines = {"this model": (model, ACCENT, 2.6), **{n: (b, MUTED, 1.0) for n, b in baselines.items()}}
-        if strongest is not None:
-            lines[strongest] = (baselines[strongest], WARM, 1.8)
+        lines = {name: (line, ACCENT, 2.6) for name, line in models.items()}
+        lines[strongest] = (baselines[strongest], WARM, 1.8)
+        lines |= {name: (line, MUTED, 1.0) for name, line in baselines.items() if name != strongest}
         for values, colour, width in reversed(lines.values()):
             axes.plot(x, [values[k] for k in depths], color=colour, linewidth=width, marker="o", markersize=width + 2)
         top = max(max(values.values()) for values, _, _ in lines.values())
         ends = _spread([values[depths[-1]] for values, _, _ in lines.values()], gap=0.062 * top)
         for end, (name, (_, colour, width)) in zip(ends, lines.items(), strict=True):
             weight = "bold" if width > 1 else "normal"
+            short = name if len(name) <= LONGEST_LABEL else name[: LONGEST_LABEL - 1].rstrip(" ,") + "…"
             axes.annotate(
-                name, (x[-1], end), (9, 0), textcoords="offset points", va="center", color=colour, fontweight=weight
+                short, (x[-1], end), (9, 0), textcoords="offset points", va="center", color=colour, fontweight=weight
             )
         axes.set_xticks(x, [f"K = {k}" for k in depths])
         axes.set_ylim(0, 1.08 * max(top, *ends))
@@ -78,12 +80,15 @@ def code_usage(counts: Sequence[np.ndarray]) -> str:
 
 
 def training_loss(step: np.ndarray, loss: np.ndarray, tokens_per_second: np.ndarray) -> str:
-    """The loss of each logged step, smoothed above, and the speed below."""
+    """The loss of each logged step with its smoothed course, and the speed below."""
+    from matplotlib.ticker import MaxNLocator
+
     smooth = _smoothed(loss)
     with _figure(WIDTH, 3.6) as (figure, svg):
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         for axes in (upper, lower):
             _plain(axes)
+            axes.margins(x=0)
         upper.plot(step, loss, color=ACCENT, alpha=0.3, linewidth=1)
         upper.plot(step, smooth, color=ACCENT, linewidth=2.2)
         upper.annotate(
@@ -96,10 +101,9 @@ def training_loss(step: np.ndarray, loss: np.ndarray, tokens_per_second: np.ndar
             fontweight="bold",
         )
         upper.set_ylabel("loss, nats a token")
-        upper.margins(x=0)
         lower.plot(step, tokens_per_second, color=MUTED, linewidth=1.2)
         lower.set_ylim(0, 1.15 * tokens_per_second.max())
-        lower.yaxis.set_major_locator(_ticks(2))
+        lower.yaxis.set_major_locator(MaxNLocator(3))
         lower.yaxis.set_major_formatter(lambda value, _: f"{value / 1000:.0f}k" if value else "0")
         lower.set_ylabel("tokens/s")
         lower.set_xlabel("optimiser step")
@@ -183,21 +187,12 @@ def _plain(axes: "Axes", grid: str = "y") -> None:
     axes.yaxis.label.set_color(MUTED)
 
 
-def _ticks(count: int) -> object:
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(count)
-
-
 def _smoothed(values: np.ndarray, half_life: float = 0.02) -> np.ndarray:
-    """An exponential mean whose half-life is a share of the run, without a bias towards the start."""
+    """An exponential mean to both sides, so that it does not lag; the half-life is a share of the run."""
     keep = 0.5 ** (1 / max(1.0, half_life * len(values)))
-    total = weight = 0.0
-    smooth = np.empty(len(values))
-    for place, value in enumerate(values):
-        total, weight = keep * total + value, keep * weight + 1
-        smooth[place] = total / weight
-    return smooth
+    distance = np.abs(np.subtract.outer(np.arange(len(values)), np.arange(len(values))))
+    weight = keep**distance
+    return weight @ values / weight.sum(axis=1)
 
 
 def _spread(places: Sequence[float], gap: float) -> np.ndarray:

@@ -19,11 +19,9 @@ from components.report.artifacts import (
     read_verdicts,
     seconds,
 )
+from components.report.comparison import headline, read_standing, recall, table, tiles
 from nextpage.gates import Verdict
 
-DEPTHS = (1, 5, 10, 50)
-TABLE = ("HR@10", "Recall@10", "NDCG@10", "HR@50")
-NEW_ITEMS = "HR@10"
 INFORMATION = "drift"
 """The one gate that informs and never stops a run."""
 
@@ -52,14 +50,15 @@ def write_report(report: Path, artifacts: RunArtifacts) -> None:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    log, metrics = read_log(artifacts.clean), json.loads(artifacts.metrics.read_text())
-    titles, verdicts = _titles(metrics), read_verdicts(artifacts)
+    log, verdicts = read_log(artifacts.clean), read_verdicts(artifacts)
+    standing = read_standing(json.loads(artifacts.metrics.read_text()))
     training, codes = read_training(artifacts.training_log), read_codes(artifacts.tokenizer)
     drift = None if artifacts.drift is None else json.loads(artifacts.drift.read_text())
     samples = read_samples(artifacts.recommendations)
     plots = {
         "recall": figures.recall_by_k(
-            _recall(metrics["model"]), {titles[name]: _recall(one) for name, one in metrics["baselines"].items()}
+            {title: recall(one) for title, one in standing.models.items()},
+            {title: recall(one) for title, one in standing.baselines.items()},
         ),
         "codes": figures.code_usage(codes),
         "loss": figures.training_loss(training["step"], training["loss"], training["tokens_per_second"]),
@@ -68,11 +67,11 @@ def write_report(report: Path, artifacts: RunArtifacts) -> None:
     page = environment.get_template("template.html").render(
         name=artifacts.name,
         contents=CONTENTS,
-        headline=_headline(metrics, titles),
+        headline=headline(standing),
         summary=_summary(log, verdicts),
-        tiles=_tiles(metrics, titles, log, artifacts),
+        tiles=[*tiles(standing), *_cost_tiles(log, artifacts)],
         verdicts=[_shown(verdict) for verdict in verdicts],
-        quality=_quality(metrics, titles),
+        quality=table(standing),
         samples=samples,
         data={"counts": _counts(log), "quarantine": _quarantine(artifacts.quarantine, log["events"])},
         tokenizer=[
@@ -89,101 +88,35 @@ def write_report(report: Path, artifacts: RunArtifacts) -> None:
     report.write_text(page)
 
 
-def _titles(metrics: dict[str, Any]) -> dict[str, str]:
-    from nextpage.evaluation.baselines import TITLES
-
-    return {name: TITLES.get(name, name.replace("_", " ")) for name in metrics["baselines"]}
-
-
-def _recall(ranker: dict[str, Any]) -> dict[int, float]:
-    return {depth: ranker[f"Recall@{depth}"] for depth in DEPTHS}
-
-
-def _strongest(metrics: dict[str, Any]) -> str:
-    return max(metrics["baselines"], key=lambda name: metrics["baselines"][name]["HR@10"])
-
-
-def _headline(metrics: dict[str, Any], titles: dict[str, str]) -> str:
-    """What the model does, and where it stands against the strongest count."""
-    ours, name = metrics["model"]["HR@10"], _strongest(metrics)
-    count = metrics["baselines"][name]["HR@10"]
-    stands = "ahead of" if ours > count else "behind"
-    return (
-        f"Ten recommendations hold something the user chooses next in {ours:.0%} of cases, "
-        f"{stands} the strongest simple count ({count:.0%})"
-    )
-
-
 def _summary(log: dict[str, Any], verdicts: list[Verdict]) -> str:
     gates = [verdict for verdict in verdicts if verdict.gate != INFORMATION]
     failed = [verdict.gate for verdict in gates if not verdict.passed]
-    passed = f"All {len(gates)} gates passed." if not failed else f"Of {len(gates)} gates failed: {', '.join(failed)}."
+    passed = f"{len(failed)} of {len(gates)} gates failed ({', '.join(failed)})." if failed else "All gates passed."
     moved = [verdict for verdict in verdicts if verdict.gate == INFORMATION]
     drift = "" if not moved else " No drift was found." if moved[0].passed else " Drift was found; see below."
+    first, last = (f"{day.day} {day:%B %Y}" for day in (log["first"], log["last"]))
     return (
-        f"The model learnt from {log['events']:,} events of {log['users']:,} users between {log['first']:%d %B %Y} and "
-        f"{log['last']:%d %B %Y}, and recommends from {log['items']:,} items. {passed}{drift}"
+        f"The log holds {log['events']:,} events of {log['users']:,} users from {first} to {last}; "
+        f"the model recommends from {log['items']:,} items. {passed}{drift}"
     )
 
 
-def _tiles(
-    metrics: dict[str, Any], titles: dict[str, str], log: dict[str, Any], artifacts: RunArtifacts
-) -> list[dict[str, str]]:
-    model, strongest = metrics["model"], _strongest(metrics)
-    low, high = model["intervals"]["HR@10"]
-    most = min(metrics["baselines"], key=lambda name: name != "popularity")
+def _cost_tiles(log: dict[str, Any], artifacts: RunArtifacts) -> list[dict[str, str]]:
     total = sum(cost["seconds"] for cost in artifacts.costs.values())
     peak = max((cost["peak_memory_mb"] for cost in artifacts.costs.values()), default=0.0)
-    popular = metrics["baselines"][most]["HR@10"]
     return [
-        {"label": "Hit rate of ten", "value": f"{model['HR@10']:.1%}", "note": f"95%: {low:.1%} to {high:.1%}"},
-        {
-            "label": "Strongest count",
-            "value": f"{metrics['baselines'][strongest]['HR@10']:.1%}",
-            "note": f"{titles[strongest]}; {titles[most]} {popular:.1%}",
-        },
         {"label": "Items it can name", "value": f"{log['items']:,}", "note": f"for {log['users']:,} users"},
         {"label": "Time of the run", "value": seconds(total), "note": f"at most {peak / 1024:.1f} GB of memory"},
     ]
 
 
 def _shown(verdict: Verdict) -> dict[str, Any]:
-    word = ("passed", "failed") if verdict.gate != INFORMATION else ("no drift", "drift")
-    return {**vars(verdict), "word": word[0] if verdict.passed else word[1]}
-
-
-def _quality(metrics: dict[str, Any], titles: dict[str, str]) -> dict[str, Any]:
-    """The table, best hit rate first; the best of each column is marked."""
-    rankers = {"this model": metrics["model"], **{titles[name]: one for name, one in metrics["baselines"].items()}}
-    table = {
-        title: [
-            *((one[metric], one["intervals"][metric]) for metric in TABLE),
-            (one["new_items"][NEW_ITEMS], one["new_items"]["intervals"][NEW_ITEMS]),
-        ]
-        for title, one in rankers.items()
-    }
-    best = [max(value for value, _ in column if value is not None) for column in zip(*table.values(), strict=True)]
-    rows = [
-        {
-            "title": title,
-            "model": title == "this model",
-            "cells": [
-                {
-                    "value": f"{value:.3f}" if value is not None else "–",
-                    "interval": "" if value is None else f"{interval[0]:.3f}–{interval[1]:.3f}",
-                    "best": value == top,
-                }
-                for (value, interval), top in zip(cells, best, strict=True)
-            ],
-        }
-        for title, cells in sorted(table.items(), key=lambda row: -row[1][0][0])
-    ]
-    return {
-        "columns": [*TABLE, f"{NEW_ITEMS}, new to the user"],
-        "rows": rows,
-        "requests": f"{metrics['model']['requests']:,}",
-        "beyond": [(name, figure(value)) for name, value in flat(metrics["model"]["beyond_accuracy"])],
-    }
+    """A verdict with its word and its look: drift is news, not a fault."""
+    if verdict.gate == INFORMATION:
+        word, look = ("no drift", "passed") if verdict.passed else ("drift", "drift")
+    else:
+        word, look = ("passed", "passed") if verdict.passed else ("failed", "failed")
+    return {**vars(verdict), "word": word, "look": look}
 
 
 def _counts(log: dict[str, Any]) -> Pairs:
@@ -215,7 +148,7 @@ def _training(log: dict[str, Any]) -> Pairs:
         ("Optimiser steps", f"{log['step'][-1]:,.0f}"),
         ("Loss, first and last", f"{log['loss'][0]:.2f} → {log['loss'][-1]:.2f}"),
         ("Tokens a second, median", f"{np.nanmedian(log['tokens_per_second']):,.0f}"),
-        ("Time", seconds(float(log["seconds"][-1]))),
+        ("Time", seconds(float(np.nansum(log["seconds"])))),
     ]
     if "mfu" in log and np.isfinite(log["mfu"]).any():
         pairs.append(("Share of the machine's peak (MFU)", f"{np.nanmedian(log['mfu']):.1%}"))

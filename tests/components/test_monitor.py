@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from scipy.special import entr
 
 from components.monitor.config import MonitorConfig
-from components.monitor.drift import measure
+from components.monitor.drift import measure, most_cells
 from components.monitor.step import monitor
-from components.monitor.windows import Pair
+from components.monitor.windows import Pair, open_log, pairs, time_windows
 from nextpage.gates import Verdict
 from nextpage.interactions.log import Dataset
 from nextpage.tokenizers.semantic_ids import SemanticIds
@@ -53,27 +54,19 @@ def plant_predictions(log: Dataset, path: Path, *, late_items: int = 200, late_h
     """Ten items a request, a true one among them in six of ten; the later half may draw on fewer items or hit less."""
     draw = np.random.default_rng(1)
     requests = duckdb.sql(
-        "SELECT request_id, any_value(timestamp) AS timestamp, any_value(item_id) AS bought "
+        "SELECT request_id, any_value(timestamp) AS time, any_value(item_id) AS bought "
         f"FROM '{log.interactions}' WHERE behaviour = 'ordered' GROUP BY 1 ORDER BY 1"
     ).df()
-    late = requests["timestamp"] >= requests["timestamp"].median()
-    frames = []
-    for request, is_late in zip(requests.itertuples(), late, strict=True):
-        items = [f"i{row:04d}" for row in draw.integers(late_items if is_late else 200, size=10)]
-        if draw.random() < (late_hits if is_late else 0.6):
-            items[int(draw.integers(10))] = request.bought
-        frames.append(
-            pd.DataFrame(
-                {
-                    "request_id": request.request_id,
-                    "timestamp": request.timestamp,
-                    "position": range(10),
-                    "item_id": items,
-                    "score": draw.normal(size=10),
-                }
-            )
-        )
-    pd.concat(frames).to_parquet(path)
+    late = (requests["time"] >= requests["time"].median()).to_numpy()
+    rows = draw.integers(np.where(late, late_items, 200)[:, None], size=(len(requests), 10))
+    items = np.char.add("i", np.char.zfill(rows.astype(str), 4)).astype(object)
+    hit = np.flatnonzero(draw.random(len(requests)) < np.where(late, late_hits, 0.6))
+    items[hit, draw.integers(10, size=len(hit))] = requests["bought"][hit]
+    frame = requests[["request_id", "time"]].loc[requests.index.repeat(10)]
+    frame = frame.assign(
+        position=np.tile(np.arange(10), len(requests)), item_id=items.ravel(), score=draw.normal(size=items.size)
+    )
+    frame.to_parquet(path)
     return path
 
 
@@ -96,40 +89,72 @@ def drifted(record: dict) -> set[tuple[str, str]]:
     return {(finding["kind"], finding["column"]) for finding in record["findings"] if finding["drifted"]}
 
 
-def test_a_log_without_drift_passes_and_its_random_halves_are_quiet(quiet_log: Dataset, tmp_path: Path) -> None:
-    predictions = plant_predictions(quiet_log, tmp_path / "predictions.parquet")
-    drift, fitness, record = run(quiet_log.folder, tmp_path, predictions=predictions)
+@pytest.fixture(scope="module")
+def quiet_run(quiet_log: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Verdict, Verdict, dict, Path]:
+    folder = tmp_path_factory.mktemp("quiet")
+    predictions = plant_predictions(quiet_log, folder / "predictions.parquet")
+    return *run(quiet_log.folder, folder, predictions=predictions), folder
+
+
+def test_a_log_without_drift_passes_and_its_random_halves_are_quiet(
+    quiet_run: tuple[Verdict, Verdict, dict, Path],
+) -> None:
+    drift, fitness, record, _ = quiet_run
     assert drift.passed, drift.reasons
     assert fitness.passed, fitness.reasons
     assert {finding["kind"] for finding in record["findings"]} == {"inputs", "occupancy", "predictions", "quality"}
     watched = [(finding["kind"], finding["column"]) for finding in record["findings"]]
     assert watched == [(finding["kind"], finding["column"]) for finding in record["chance"]]
+    assert record["unmeasured"] == []
+
+
+def test_the_page_is_self_contained(quiet_run: tuple[Verdict, Verdict, dict, Path]) -> None:
+    page = (quiet_run[3] / "drift.html").read_text()
+    assert "code_0" in page
+    assert not re.search(r"<(script|link|img|iframe)[^>]*(src|href)=[\"']?(https?:)?//", page)
+
+
+def late(column: str, where: str, by: str) -> str:
+    """Replace a column's values in the current window, in the rows `where`."""
+    return f"CASE WHEN {LAST_QUARTER} AND {where} THEN {by} ELSE {column} END AS {column}"
 
 
 @pytest.mark.parametrize(
-    ("column", "replaced", "where", "by"),
+    ("replaced", "moved"),
     [
-        ("value", "value", "true", "value * 3"),
-        ("value", "value", "position % 2 = 0", "NULL"),
-        ("behaviour", "behaviour", "true", "'clicked'"),
-        ("hour", "timestamp", "true", "timestamp - INTERVAL 6 HOUR"),
-        ("items a user week", "user_id", "position > 2", "user_id || '-2'"),
-        ("category", "item_id", "position % 3 = 0", "'i0000'"),
+        (
+            [
+                late("value", "true", "value * 3"),
+                late("behaviour", "true", "'clicked'"),
+                late("timestamp", "true", "timestamp - INTERVAL 6 HOUR"),
+            ],
+            {"value", "behaviour", "hour", "value a page"},
+        ),
+        (
+            [
+                late("value", "position % 2 = 0", "NULL"),
+                late("item_id", "position % 3 = 0", "'i0000'"),
+                late("user_id", "position > 2", "user_id || '-2'"),
+            ],
+            {"value", "category", "items a user week"},
+        ),
     ],
-    ids=["dearer", "values lost", "behaviour", "earlier in the day", "less a user", "category"],
+    ids=["dearer, clicked, earlier in the day", "values lost, one item, less a user"],
 )
-def test_a_shift_of_inputs_is_seen_in_its_column(
-    quiet_log: Dataset, tmp_path: Path, column: str, replaced: str, where: str, by: str
+def test_a_shift_of_inputs_is_seen_in_its_columns(
+    quiet_log: Dataset, tmp_path: Path, replaced: list[str], moved: set[str]
 ) -> None:
-    select = f"* REPLACE (CASE WHEN {LAST_QUARTER} AND {where} THEN {by} ELSE {replaced} END AS {replaced})"
-    drift, fitness, record = run(plant(quiet_log, tmp_path / "planted", select), tmp_path)
+    planted = plant(quiet_log, tmp_path / "planted", f"* REPLACE ({', '.join(replaced)})")
+    drift, fitness, record = run(planted, tmp_path)
     assert not drift.passed
     assert fitness.passed, fitness.reasons
-    assert ("inputs", column) in drifted(record)
+    found = {column for kind, column in drifted(record) if kind == "inputs"}
+    assert moved <= found
+    assert {"weekday", "items a page", "pages a user week"}.isdisjoint(found)
 
 
 def test_a_reason_names_the_column_the_value_and_the_bound(quiet_log: Dataset, tmp_path: Path) -> None:
-    select = f"* REPLACE (CASE WHEN {LAST_QUARTER} THEN 'clicked' ELSE behaviour END AS behaviour)"
+    select = f"* REPLACE ({late('behaviour', 'true', chr(39) + 'clicked' + chr(39))})"
     drift, _, record = run(plant(quiet_log, tmp_path / "planted", select), tmp_path)
     (finding,) = [finding for finding in record["findings"] if finding["column"] == "behaviour"]
     sentence = f"inputs: behaviour moved by a Jensen–Shannon distance of {finding['value']:.3f}, bound 0.100"
@@ -166,25 +191,35 @@ def test_a_fall_of_the_hit_rate_is_drift_of_quality_only(quiet_log: Dataset, tmp
     assert any(reason.startswith("quality: HR@10 moved by a relative drop of 0.") for reason in drift.reasons)
 
 
-def test_a_rise_of_the_hit_rate_is_no_drift(quiet_log: Dataset, tmp_path: Path) -> None:
-    predictions = plant_predictions(quiet_log, tmp_path / "predictions.parquet", late_hits=0.9)
-    drift, _, _ = run(quiet_log.folder, tmp_path, predictions=predictions)
-    assert drift.passed, drift.reasons
+def test_a_rise_of_quality_is_no_drift_and_few_requests_widen_the_bound() -> None:
+    draw = np.random.default_rng(0)
+    before, better, few = (pd.Series((draw.random(n) < p) * 1.0) for n, p in ((4_000, 0.5), (4_000, 0.8), (40, 0.4)))
+    columns = {"better": better, "few": few}
+    pairs = [Pair(kind="quality", column=name, reference=before, current=now) for name, now in columns.items()]
+    labels = pd.Series(["a", "b"] * 1_000)
+    findings = measure(
+        [Pair(kind="inputs", column="steady", reference=labels, current=labels), *pairs], MonitorConfig()
+    )
+    assert [finding.drifted for finding in findings] == [False, False, False]
+    assert findings[1].value < -0.5
+    assert findings[2].bound > 0.3
 
 
 def test_a_monitor_that_is_loud_between_random_halves_is_unfit_and_passes_no_drift(
     quiet_log: Dataset, tmp_path: Path
 ) -> None:
-    # Two cells at least are kept, so a bound of a thousandth is below the noise of any window this small.
-    config = MonitorConfig(input_bound=0.001, occupancy_bound=0.001)
-    drift, fitness, _ = run(quiet_log.folder, tmp_path, config)
+    # Few huge pages of one item each: rows that repeat one another, which no resolution of the cells can bear.
+    page = "(4 * page + hash(user_id) % 4)::int"
+    select = f"* REPLACE ('r' || {page} AS request_id, 'i' || lpad(({page} * 37 % 200)::varchar, 4, '0') AS item_id)"
+    planted = plant(quiet_log, tmp_path / "planted", select)
+    drift, fitness, _ = run(planted, tmp_path, MonitorConfig(least_pages=10))
     assert not fitness.passed
     assert not drift.passed
     assert "(A/A)" in fitness.reasons[0]
-    assert "bound 0.001" in fitness.reasons[0]
+    assert "bound 0.100" in fitness.reasons[0]
 
 
-@pytest.mark.parametrize("rows", [300, 3_000, 100_000])
+@pytest.mark.parametrize("rows", [600, 6_000, 100_000])
 def test_one_bound_serves_windows_of_any_size(rows: int) -> None:
     """A thousand values, Zipf: quiet between samples of one law, loud when a quarter of the mass moves."""
     draw = np.random.default_rng(0)
@@ -198,16 +233,34 @@ def test_one_bound_serves_windows_of_any_size(rows: int) -> None:
     assert [finding.drifted for finding in findings] == [False, True]
 
 
-def test_the_page_is_self_contained(quiet_log: Dataset, tmp_path: Path) -> None:
-    run(quiet_log.folder, tmp_path)
-    page = (tmp_path / "drift.html").read_text()
-    assert "code_0" in page
-    assert not re.search(r"<(script|link|img|iframe)[^>]*(src|href)=[\"']?(https?:)?//", page)
+def test_chance_stays_within_the_bound_at_the_resolution_that_is_chosen() -> None:
+    """Uniform over the chosen cells, the noisiest law: of 200 pairs of independent samples none reaches the bound."""
+    draw = np.random.default_rng(0)
+    for rows in (600, 3_000):
+        rows_of = pd.Series(np.zeros(rows))
+        count = most_cells(Pair(kind="inputs", column="x", reference=rows_of, current=rows_of), 0.1)
+        p, q = (draw.multinomial(rows, np.full(count, 1 / count), size=200) / rows for _ in range(2))
+        middle = (p + q) / 2
+        divergence = (entr(middle) - entr(p) / 2 - entr(q) / 2).sum(axis=1)
+        assert np.sqrt(divergence).max() < 0.1
 
 
-def test_the_same_seed_gives_the_same_findings(quiet_log: Dataset, tmp_path: Path) -> None:
-    records = [run(quiet_log.folder, tmp_path, MonitorConfig(sample_rows=900))[2] for _ in range(2)]
-    assert records[0] == records[1]
+def test_a_column_with_too_few_rows_for_its_bound_is_named_and_not_judged(quiet_log: Dataset, tmp_path: Path) -> None:
+    _, fitness, record = run(quiet_log.folder, tmp_path, MonitorConfig(input_bound=0.05))
+    assert fitness.passed, fitness.reasons
+    assert "hour" in record["unmeasured"]
+    assert "hour" not in {finding["column"] for finding in record["findings"]}
+    assert "Not measured, for too few rows: hour" in (tmp_path / "drift.md").read_text()
+
+
+def test_the_same_seed_draws_the_same_samples(quiet_log: Dataset) -> None:
+    connection = open_log(quiet_log.folder, quiet_log.folder / "semantic_ids.parquet", None)
+    drawn = []
+    for seed in (0, 0, 1):
+        config = MonitorConfig(sample_rows=900, seed=seed)
+        drawn.append([pair.current.tolist() for pair in pairs(connection, time_windows(connection, config), config)])
+    assert repr(drawn[0]) == repr(drawn[1])
+    assert repr(drawn[0]) != repr(drawn[2])
 
 
 def test_a_window_with_too_few_pages_is_refused(quiet_log: Dataset, tmp_path: Path) -> None:
