@@ -27,6 +27,13 @@ def package(journey: Dataset) -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """More households, without exposures."""
+    options = {"households": 300, "exposed_per_page": 0}
+    return load(Source(options=options), tmp_path_factory.mktemp("plain"))
+
+
 def rows(package: duckdb.DuckDBPyConnection, query: str) -> list[tuple[object, ...]]:
     return list(package.execute(query).fetchall())
 
@@ -210,9 +217,27 @@ def test_loading_twice_gives_the_same_bytes(journey: Dataset, tmp_path: Path) ->
         assert (again.folder / name).read_bytes() == (journey.folder / name).read_bytes()
 
 
-def test_more_households_contain_the_fewer_and_no_exposures_may_be_asked(journey: Dataset, tmp_path: Path) -> None:
-    fewer = load(Source(options={"households": 10, "exposed_per_page": 0}), tmp_path)
-    some = set(pq.read_table(fewer.users)["user_id"].to_pylist())
-    assert len(some) == 10
-    assert some < set(pq.read_table(journey.users)["user_id"].to_pylist())
-    assert set(pq.read_table(fewer.interactions)["behaviour"].to_pylist()) <= {"ordered", "clicked"}
+def test_more_households_contain_the_fewer_and_no_exposures_may_be_asked(journey: Dataset, plain: Dataset) -> None:
+    households = set(pq.read_table(plain.users)["user_id"].to_pylist())
+    assert len(households) == 300
+    assert households > set(pq.read_table(journey.users)["user_id"].to_pylist())
+    assert set(pq.read_table(plain.interactions)["behaviour"].to_pylist()) == {"ordered", "clicked"}
+
+
+def test_every_basket_of_a_day_of_a_redemption_has_clicks_by_the_shops_clock(
+    plain: Dataset, package: duckdb.DuckDBPyConnection
+) -> None:
+    package.read_parquet(str(plain.interactions)).create_view("more")
+    expected = rows(
+        package,
+        """with baskets as (select distinct user_id, request_id, timestamp::date as day from more)
+           select distinct request_id from baskets
+           join coupon_redemptions on household_id::varchar = user_id and redemption_date::date = day
+           join coupons using (coupon_upc, campaign_id)
+           join items on item_id = product_id::varchar
+           where (request_id, item_id) not in
+                 (select request_id, item_id from more where behaviour = 'ordered')
+           order by 1""",
+    )
+    assert rows(package, "select distinct request_id from more where behaviour = 'clicked' order by 1") == expected
+    assert len(expected) > 100
