@@ -52,7 +52,7 @@ FEEDBACK = pa.schema(
 SCHEMAS = {"exposures": EXPOSURES, "feedback": FEEDBACK}
 
 Rows = Sequence[dict[str, Any]]
-Sink = Callable[[str, Rows], None]  # kind, rows
+Sink = Callable[[str, pa.Table], None]  # kind, rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,11 +71,11 @@ class ParquetSink:
         for kind in SCHEMAS:
             (folder / kind).mkdir(parents=True, exist_ok=True)
 
-    def __call__(self, kind: str, rows: Rows) -> None:
+    def __call__(self, kind: str, rows: pa.Table) -> None:
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:12]}.parquet"
         path = self._folder / kind / name
         unfinished = path.with_suffix(".tmp")
-        pq.write_table(pa.Table.from_pylist(list(rows), schema=SCHEMAS[kind]), unfinished)
+        pq.write_table(rows, unfinished)
         unfinished.replace(path)
 
 
@@ -121,7 +121,7 @@ class EventLog:
         """Log rows of FEEDBACK. How many were accepted, and how many were repeats; the rest were dropped."""
         fresh = {(row["request_id"], row["item_id"], row["behaviour"]): row for row in rows}
         fresh = {key: row for key, row in fresh.items() if key not in self._fed_back}
-        accepted = self._log("feedback", list(fresh.values()), self._fed_back, list(fresh))
+        accepted = not fresh or self._log("feedback", list(fresh.values()), self._fed_back, list(fresh))
         return len(fresh) if accepted else 0, len(rows) - len(fresh)
 
     def close(self, timeout_s: float = 10.0) -> None:
@@ -141,32 +141,35 @@ class EventLog:
         return True
 
     def _write_forever(self) -> None:
-        held: dict[str, list[dict[str, Any]]] = {kind: [] for kind in SCHEMAS}
-        oldest = time.monotonic()
+        held: dict[str, list[pa.RecordBatch]] = {kind: [] for kind in SCHEMAS}
+        count, oldest = 0, time.monotonic()
         while not (self._closing.is_set() and self._waiting.empty()):
             try:
                 kind, rows = self._waiting.get(timeout=min(0.1, self._config.flush_s))
-                if not any(held.values()):
-                    oldest = time.monotonic()
-                held[kind] += rows
             except queue.Empty:
-                pass
-            full = max(map(len, held.values())) >= self._config.rows
-            if full or time.monotonic() - oldest >= self._config.flush_s:
+                rows = ()
+            if rows:
+                oldest = oldest if count else time.monotonic()
+                count += len(rows)
+                # Entry by entry: turning a file's worth of rows at once would hold the interpreter and every call.
+                held[kind].append(pa.RecordBatch.from_pylist(list(rows), schema=SCHEMAS[kind]))
+            if count >= self._config.rows or (count and time.monotonic() - oldest >= self._config.flush_s):
                 self._flush(held)
+                count = 0
         self._flush(held)
 
-    def _flush(self, held: dict[str, list[dict[str, Any]]]) -> None:
-        for kind, rows in held.items():
-            if not rows:
+    def _flush(self, held: dict[str, list[pa.RecordBatch]]) -> None:
+        for kind, batches in held.items():
+            if not batches:
                 continue
+            rows = pa.Table.from_batches(batches).combine_chunks()
+            batches.clear()
             try:
                 self._sink(kind, rows)
                 EVENTS.labels(kind, "written").inc(len(rows))
             except Exception as failure:
                 EVENTS.labels(kind, "dropped").inc(len(rows))
                 log.warning("events: %d %s lost: %s: %s", len(rows), kind, type(failure).__name__, failure)
-            held[kind] = []
 
 
 class _Recent:

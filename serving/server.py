@@ -5,6 +5,7 @@ only after the release is loaded and warm, so an open port is a ready server.
 """
 
 import asyncio
+import gc
 import logging
 import warnings
 from collections.abc import Callable, Sequence
@@ -124,6 +125,8 @@ def _run(
     print(
         f"serving {model.name!r} at http://{config.host}:{config.http_port}/v1/models/{model.name}:predict", flush=True
     )
+    gc.collect()
+    gc.freeze()  # a full collection over all that was loaded would hold up every call for half a second
     try:
         server.start([model])
     finally:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from serving.events import EventLog, EventLogConfig, ParquetSink, joined
@@ -49,9 +50,9 @@ def test_stuck_sink_fills_the_queue_and_what_comes_after_is_dropped_and_counted(
     free = threading.Event()
     written: list[Any] = []
 
-    def stuck(kind: str, rows: Any) -> None:
+    def stuck(kind: str, rows: pa.Table) -> None:
         free.wait(30)
-        written.extend(rows)
+        written.extend(rows.to_pylist())
 
     log = EventLog(stuck, EventLogConfig(capacity=3, rows=1, flush_s=0.01))
     dropped = count("exposures", "dropped")
@@ -69,10 +70,10 @@ def test_stuck_sink_fills_the_queue_and_what_comes_after_is_dropped_and_counted(
 def test_failing_sink_costs_its_rows_and_not_the_writer() -> None:
     written: list[Any] = []
 
-    def failing(kind: str, rows: Any) -> None:
-        if rows[0]["request_id"] == "bad":
+    def failing(kind: str, rows: pa.Table) -> None:
+        if rows["request_id"][0].as_py() == "bad":
             raise OSError("no space left")
-        written.extend(rows)
+        written.extend(rows.to_pylist())
 
     log = EventLog(failing, EventLogConfig(rows=1, flush_s=0.01))
     dropped = count("exposures", "dropped")
@@ -95,7 +96,7 @@ def test_files_rotate_by_rows_and_no_unfinished_file_is_left(tmp_path: Path) -> 
 
 def test_repeats_are_told_by_request_item_and_behaviour() -> None:
     written: list[Any] = []
-    log = EventLog(lambda kind, rows: written.extend(rows), EventLogConfig(remembered=3))
+    log = EventLog(lambda kind, rows: written.extend(rows.to_pylist()), EventLogConfig(remembered=3))
     rows = [feedback("r", "a", "clicked"), feedback("r", "a", "ordered"), feedback("r", "a", "clicked")]
     assert log.feed_back(rows) == (2, 1)
     assert log.feed_back(rows[:2]) == (0, 2)
