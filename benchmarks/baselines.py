@@ -1,6 +1,6 @@
 """Print the counting baselines on The Complete Journey beside what the design notes measured.
 
-    python benchmarks/baselines.py [--split validation] [--requests 1500] [--half-life 90] [--weight 0.15]
+    python benchmarks/baselines.py [--split validation] [--requests 1500] [--half-life 60] [--weight 0.15]
 
 Catalogue: the 27,007 products bought at least five times before week 50. Counts: weeks 1 to 49. Requests: baskets of
 weeks 52 and 53 (validation: 50 and 51), a sample by hash; 0 means all. Intervals: 95%, bootstrap over households,

@@ -26,7 +26,7 @@ class BaselineConfig:
 
     recent_days: int = 56
     prompt_items: int = 128
-    half_life_days: float = 90.0
+    half_life_days: float = 60.0
     transition_weight: float = 0.15
 
 
@@ -70,10 +70,10 @@ def rank_baselines(
     """
     tie_break = TIE_BREAK * counts.popularity / max(counts.popularity.sum(), 1)
     for name, score in scores(counts, config, prompts):
-        broken = score + tie_break
-        ranking = best(broken, k)
-        broken[history_of_event(prompts), prompts.item] = -np.inf
-        yield name, ranking, best(broken, k)
+        untied = score + tie_break
+        ranking = best(untied, k)
+        untied[history_of_event(prompts), prompts.item] = -np.inf
+        yield name, ranking, best(untied, k)
 
 
 def best(score: np.ndarray, k: int) -> np.ndarray:
