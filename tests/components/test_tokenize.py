@@ -1,14 +1,14 @@
 import json
-from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from components.tokenize.card import card
+from components.tokenize.component import tokenize as component
 from components.tokenize.step import tokenize
 from nextpage.gates import Verdict
-from nextpage.interactions.log import Dataset
 from nextpage.tokenizers.item_tokenizer import ItemTokenizer, TokenizerConfig
 from nextpage.tokenizers.quality import QualityBounds
 from nextpage.tokenizers.residual_kmeans import ResidualKMeansConfig
@@ -64,19 +64,23 @@ def test_a_card_shows_levels_and_why_it_was_refused(dataset, tmp_path):
     assert [f"| {level} | 16 |" in shown for level in (1, 2, 3, 4)] == [True, True, True, False]
 
 
-def test_the_component_runs_with_kfp_and_leaves_card_verdict_and_metrics(dataset: Dataset, tmp_path: Path):
-    dsl, local = pytest.importorskip("kfp.dsl"), pytest.importorskip("kfp.local")
-    from components.tokenize.component import tokenize as component
-
-    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"))
-
-    @dsl.pipeline(name="tokenize-only")
-    def pipeline(clean: str) -> None:
-        source = dsl.importer(artifact_uri=clean, artifact_class=dsl.Dataset)
-        component(clean=source.output, codes=16)
-
-    pipeline(clean=str(dataset.folder))
-    (found,) = (tmp_path / "root").rglob("tokenize/verdict")
-    assert Verdict.read(found).passed
-    assert "Semantic IDs: passed" in (found.parent / "card").read_text()
-    assert (found.parent / "tokenizer" / "semantic_ids.parquet").is_file()
+@pytest.mark.parametrize(("error_at_most", "passes"), [(0.7, True), (0.01, False)])
+def test_the_component_follows_the_recipe_and_leaves_card_verdict_and_metrics(dataset, tmp_path, error_at_most, passes):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"name: small\ntokenizer:\n  quantiser: {{codes: 16}}\ntokenizer_quality: {{error_at_most: {error_at_most}}}\n"
+    )
+    logged: dict[str, float] = {}
+    component.python_func(
+        recipe=SimpleNamespace(path=str(recipe)),
+        clean=SimpleNamespace(path=str(dataset.folder)),
+        tokenizer=SimpleNamespace(path=str(tmp_path / "tokenizer")),
+        card=SimpleNamespace(path=str(tmp_path / "card.md")),
+        verdict=SimpleNamespace(path=str(tmp_path / "verdict.json")),
+        metrics=SimpleNamespace(log_metric=logged.__setitem__),
+    )
+    assert Verdict.read(tmp_path / "verdict.json").passed == passes
+    assert ("passed" if passes else "refused") in (tmp_path / "card.md").read_text()
+    assert SemanticIds.read(tmp_path / "tokenizer" / "semantic_ids.parquet").sizes == (16, 16, 16)
+    assert logged["colliding_after"] == 0.0
+    assert {"coverage_0", "perplexity_2", "error", "seconds", "peak_memory_mb"} <= set(logged)
