@@ -1,7 +1,7 @@
 """One way to measure any ranker, model or count: the same requests, truth, metrics, slices and resamples."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +17,11 @@ from nextpage.progress import bar
 HEADLINE = ("HR@10", "Recall@10", "NDCG@10")
 """What slices report and gates judge."""
 
-PROMPTS_AT_ONCE = 64
-"""Bounds what is held at a time: one array of scores for 27,000 items takes 14 MB."""
+COUNTED_AT_ONCE = 64
+"""Prompts that baselines score together: one array of scores for 27,000 items takes 14 MB."""
+
+RANKED_AT_ONCE = 256
+"""Prompts given to a ranker together: enough for it to batch prompts of like length, few enough to show progress."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +89,7 @@ def evaluate_baselines(trial: Trial, config: BaselineConfig, bootstrap: Bootstra
     """Every counting baseline by name, each from whole histories."""
     rankings: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     with bar(total=len(trial), unit=" requests", title="baselines") as moving:
-        for batch in _batches(trial.histories):
+        for batch in _batches(trial.histories, COUNTED_AT_ONCE):
             for name, ranking, unseen in rank_baselines(trial.counts, config, batch, DEPTH):
                 rankings.setdefault(name, []).append((ranking, unseen))
             moving.update(len(batch))
@@ -122,16 +125,16 @@ def number(value: float) -> float | None:
 def _ranked(ranker: Ranker, prompts: Sequences, items: int) -> np.ndarray:
     """Rankings of all prompts, int32 [R, DEPTH]."""
     parts = [np.empty((0, DEPTH), dtype=np.int32)]
-    for batch in _batches(prompts):
+    for batch in _batches(prompts, RANKED_AT_ONCE):
         ranking = ranker(batch, DEPTH)
         check_ranking(ranking, len(batch), DEPTH, items)
         parts.append(ranking)
     return np.concatenate(parts)
 
 
-def _batches(prompts: Sequences) -> list[Sequences]:
-    starts = range(0, len(prompts), PROMPTS_AT_ONCE)
-    return [prompts.take(np.arange(start, min(start + PROMPTS_AT_ONCE, len(prompts)))) for start in starts]
+def _batches(prompts: Sequences, size: int) -> Iterator[Sequences]:
+    for start in range(0, len(prompts), size):
+        yield prompts.take(np.arange(start, min(start + size, len(prompts))))
 
 
 def _sliced(ranking: np.ndarray, trial: Trial, config: BootstrapConfig) -> tuple[SliceReport, ...]:

@@ -44,9 +44,14 @@ def read_trial(
     """A trial on at most `limit` requests of `split`, with item rows by `item_ids`.
 
     Only events of the behaviours `relevant` count: as truth, as what a user has seen, and in training. The counts are
-    of the training split whatever the split of the requests.
+    of the training split whatever the split of the requests. Raises ValueError where there is nothing to measure on.
     """
     asked = requests(dataset, item_ids, split=split, relevant=relevant, limit=limit)
+    if not len(asked):
+        raise ValueError(
+            f"no {split} page holds an item of the catalogue that was {' or '.join(relevant)}: "
+            "is the split beyond the log's end, or `relevant` a behaviour that the log lacks?"
+        )
     histories = relevant_only(asked.prompts, relevant)
     training = relevant_only(training_histories(dataset, item_ids), relevant)
     counts = count(training, len(item_ids), recent_days)

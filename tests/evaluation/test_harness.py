@@ -64,6 +64,12 @@ def test_the_trial_holds_only_relevant_events_of_before_each_request(trial):
     assert (trial.histories.time < moments).all()
 
 
+def test_a_log_with_nothing_to_measure_on_is_refused(tmp_path):
+    dataset = write_dataset(tmp_path, users=2)
+    with pytest.raises(ValueError, match="no test page holds an item"):
+        read_trial(dataset, ["unheard of"], split="test", limit=None, relevant=("ordered",), recent_days=RECENT_DAYS)
+
+
 def test_counts_are_of_training_whatever_the_split(trial, tmp_path):
     validation = trial_of(tmp_path, split="validation")
     assert np.array_equal(validation.counts.popularity, trial.counts.popularity)
