@@ -32,7 +32,7 @@ class Counts:
 def count(training: Sequences, items: int, recent_days: int) -> Counts:
     """Count whole training histories, one a user, of the events that are to be predicted.
 
-    About 6 s and 500 MB for 1.3M events of 27,000 items on pages of nine.
+    Time and memory grow with the pairs that share a page or follow; `benchmarks/baselines.py` prints both.
     """
     recent = training.time > training.time.max(initial=0) - recent_days * DAY
     start, end = page_bounds(training)
