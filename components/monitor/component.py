@@ -1,4 +1,4 @@
-"""The KFP component."""
+"""The monitor step as a KFP component."""
 
 from kfp import dsl
 
@@ -7,49 +7,67 @@ from components.images import BASE_IMAGE
 
 @dsl.component(base_image=BASE_IMAGE, install_kfp_package=False)
 def monitor(
+    recipe: dsl.Input[dsl.Artifact],
     clean: dsl.Input[dsl.Dataset],
-    tokenizer: dsl.Input[dsl.Artifact],
+    tokenizer: dsl.Input[dsl.Model],
+    predictions: dsl.Output[dsl.Dataset],
     page: dsl.Output[dsl.HTML],
     card: dsl.Output[dsl.Markdown],
     findings: dsl.Output[dsl.Artifact],
     drift: dsl.Output[dsl.Artifact],
     verdict: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
-    predictions: dsl.Input[dsl.Dataset] = None,
-    reference_weeks: int = 40,
-    current_weeks: int = 4,
-    drift_bound: float = 0.1,
-    quality_bound: float = 0.1,
-    seed: int = 0,
-):
-    """Watch inputs, codes and predictions for drift. It acts on the world as it is now: never cache it."""
+    release: dsl.Input[dsl.Model] = None,
+    features: dsl.Input[dsl.Dataset] = None,
+    logged: dsl.Input[dsl.Dataset] = None,
+) -> None:
+    """Watch inputs, codes, predictions and quality for drift. Never cache it; see components/monitor/README.md.
+
+    Args:
+        recipe: The resolved recipe, for its section `monitoring`.
+        clean: The dataset folder that passed validation.
+        tokenizer: The tokenizer folder, for semantic_ids.parquet.
+        predictions: What was compared as predictions: the logged ones, or the release's for held-out pages.
+        page: Evidently's page.
+        card: The table of columns.
+        findings: Windows, findings, what chance alone does, and verdicts, as JSON.
+        drift: Has anything moved past its bound? Information.
+        verdict: Is the monitor itself to be believed? A gate.
+        metrics: Columns that drifted, seconds and peak memory.
+        release: A sealed release that answers held-out pages; with `features`, for evaluation.parquet.
+        features: The features folder.
+        logged: What a server showed and what came of it, as one Parquet file; used in place of the release's answers.
+    """
+    import shutil
     from pathlib import Path
 
     from components.measure import measured
     from components.monitor.config import MonitorConfig
+    from components.monitor.predictions import predict, write_none
     from components.monitor.step import monitor
+    from nextpage.recipes import parse_recipe
 
-    config = MonitorConfig(
-        reference_weeks=reference_weeks,
-        current_weeks=current_weeks,
-        input_bound=drift_bound,
-        occupancy_bound=drift_bound,
-        prediction_bound=drift_bound,
-        quality_bound=quality_bound,
-        seed=seed,
-    )
+    config = parse_recipe(Path(recipe.path).read_text()).part("monitoring", MonitorConfig)
+    made = Path(predictions.path)
     with measured() as cost:
-        drift_verdict, fitness = monitor(
+        if logged:
+            shutil.copyfile(logged.path, made)
+        elif release and features:
+            asked = {"requests": config.predicted_requests, "depth": config.hits_at}
+            predict(Path(release.path), Path(features.path), made, **asked)
+        else:
+            write_none(made)
+        drifted, fitness = monitor(
             clean=Path(clean.path),
             semantic_ids=Path(tokenizer.path) / "semantic_ids.parquet",
             html=Path(page.path),
             json=Path(findings.path),
             card=Path(card.path),
             config=config,
-            predictions=Path(predictions.path) if predictions else None,
+            predictions=made if logged or (release and features) else None,
         )
-    drift_verdict.write(Path(drift.path))
+    drifted.write(Path(drift.path))
     fitness.write(Path(verdict.path))
-    metrics.log_metric("drifted", float(not drift_verdict.passed))
+    metrics.log_metric("drifted", float(not drifted.passed))
     metrics.log_metric("seconds", cost.seconds)
     metrics.log_metric("peak_memory_mb", cost.peak_memory_mb)

@@ -118,7 +118,7 @@ def random_halves(windows: Windows, seed: int) -> Windows:
 def describe(connection: duckdb.DuckDBPyConnection, windows: Windows) -> dict[str, dict[str, object]]:
     """Per window its first and last moment (ISO, UTC), pages and events."""
     rows = connection.execute(
-        "SELECT period, min(moment)::varchar, max(moment)::varchar, count(DISTINCT request_id), count(*) "
+        "SELECT period, min(moment)::varchar, max(moment)::varchar, count(DISTINCT (user_id, request_id)), count(*) "
         f"FROM (SELECT *, {windows.log} AS period FROM events) WHERE period IS NOT NULL GROUP BY 1"
     ).fetchall()
     return {row[0]: dict(zip(("start", "end", "pages", "events"), row[1:], strict=True)) for row in rows}
@@ -165,7 +165,7 @@ def _grains(connection: duckdb.DuckDBPyConnection, windows: Windows) -> list[tup
             ["hour", "weekday", '"items a page"', '"value a page"'],
             "(SELECT any_value(period) AS period, hour(any_value(moment)) AS hour, "
             'dayname(any_value(moment)) AS weekday, count(*) AS "items a page", sum(value) AS "value a page" '
-            f"FROM {log} GROUP BY request_id)",
+            f"FROM {log} GROUP BY user_id, request_id)",
         ),
         _grain(
             "inputs",

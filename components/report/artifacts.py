@@ -17,8 +17,6 @@ Pairs = list[tuple[str, str]]
 """Names of facts with their values, in words and figures."""
 
 MOST_REASONS = 8
-MOST_SAMPLES = 4
-MOST_OF_A_LIST = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +27,7 @@ class RunArtifacts:
       learning_rate and mfu;
     - `metrics`: evaluate's metrics.json: `model`, `model_with_prior` where there is one, and `baselines.<name>`, each
       with "HR@10" …, `intervals`, `requests`, `new_items`, `beyond_accuracy`; `differences.<model>.<name>`;
-    - `recommendations`: a JSON list of {user_id, history, recommended, next}, the latter three lists of
-      {item_id, text}: history and recommendations with the last and the best first;
+    - `predictions`: the monitor's predictions for held-out pages; None where no release was asked;
     - `costs`: seconds and peak_memory_mb by step;
     - `drift`: the monitor's findings; None where nothing was monitored.
     """
@@ -42,11 +39,11 @@ class RunArtifacts:
     training_log: Path
     metrics: Path
     model_card: Path
-    recommendations: Path
     verdicts: tuple[Path, ...]
     costs: Mapping[str, Mapping[str, float]]
     release: str
     release_hash: str
+    predictions: Path | None = None
     drift: Path | None = None
 
 
@@ -114,22 +111,6 @@ def read_training(path: Path) -> dict[str, np.ndarray]:
         name: np.array([value if isinstance(value := line.get(name), int | float) else np.nan for line in lines])
         for name in names
     }
-
-
-def read_samples(path: Path) -> list[dict[str, Any]]:
-    """Sample recommendations, with `hits`: the ids of the recommended items that the user chose next."""
-    samples = json.loads(path.read_text())[:MOST_SAMPLES]
-    for sample in samples:
-        chosen = {item["item_id"] for item in sample["next"]}
-        sample["recommended"] = sample["recommended"][:MOST_OF_A_LIST]
-        sample["hits"] = [item["item_id"] for item in sample["recommended"] if item["item_id"] in chosen]
-        # What came true first, then the rest, so that a short list shows the hits.
-        sample["next"] = sorted(
-            sample["next"], key=lambda item, hits=tuple(sample["hits"]): item["item_id"] not in hits
-        )
-        for part in ("history", "next"):
-            sample[part] = sample[part][:MOST_OF_A_LIST]
-    return samples
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float | str | bool]]:

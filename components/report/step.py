@@ -14,12 +14,12 @@ from components.report.artifacts import (
     read_codes,
     read_log,
     read_quarantine,
-    read_samples,
     read_training,
     read_verdicts,
     seconds,
 )
 from components.report.comparison import headline, read_standing, recall, table, tiles
+from components.report.samples import read_samples
 from nextpage.gates import Verdict
 
 INFORMATION = "drift"
@@ -42,7 +42,7 @@ CONTENTS = (
 def write_report(report: Path, artifacts: RunArtifacts) -> None:
     """Write the page. It loads nothing, runs no script, and escapes all that came with the data.
 
-    Raises FileNotFoundError or KeyError where an artifact other than `drift` is missing or lacks what the page shows.
+    Raises FileNotFoundError or KeyError where an artifact that is named is missing or lacks what the page shows.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -54,7 +54,7 @@ def write_report(report: Path, artifacts: RunArtifacts) -> None:
     standing = read_standing(json.loads(artifacts.metrics.read_text()))
     training, codes = read_training(artifacts.training_log), read_codes(artifacts.tokenizer)
     drift = None if artifacts.drift is None else json.loads(artifacts.drift.read_text())
-    samples = read_samples(artifacts.recommendations)
+    samples = [] if artifacts.predictions is None else read_samples(artifacts.predictions, artifacts.clean)
     plots = {
         "recall": figures.recall_by_k(
             {title: recall(one) for title, one in standing.models.items()},
@@ -74,9 +74,7 @@ def write_report(report: Path, artifacts: RunArtifacts) -> None:
         quality=table(standing),
         samples=samples,
         data={"counts": _counts(log), "quarantine": _quarantine(artifacts.quarantine, log["events"])},
-        tokenizer=[
-            (name, figure(v)) for name, v in flat(json.loads((artifacts.tokenizer / "quality.json").read_text()))
-        ],
+        tokenizer=_health(json.loads((artifacts.tokenizer / "quality.json").read_text())),
         training=_training(training),
         drift=None if drift is None else {"sentence": _drift_sentence(drift)},
         model_card=Markup(_markdown(artifacts.model_card.read_text())),
@@ -139,6 +137,16 @@ def _quarantine(path: Path, kept: int) -> Pairs:
     if len(reasons) > MOST_REASONS:
         pairs.append(("other reasons", f"{sum(count for _, count in reasons[MOST_REASONS:]):,}"))
     return pairs
+
+
+def _health(quality: dict[str, Any]) -> dict[str, Any]:
+    """A table of the levels, and the figures of the whole."""
+    levels = [dict(flat(level)) for level in quality["levels"]]
+    return {
+        "columns": list(levels[0]),
+        "rows": [[figure(value) for value in level.values()] for level in levels],
+        "whole": [(name, figure(value)) for name, value in flat(quality) if not name.startswith("levels ")],
+    }
 
 
 def _training(log: dict[str, Any]) -> Pairs:

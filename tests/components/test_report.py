@@ -3,12 +3,14 @@
 import json
 import math
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import duckdb
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from components.monitor.config import MonitorConfig
@@ -17,6 +19,8 @@ from components.report.artifacts import RunArtifacts, figure, seconds
 from components.report.figures import _spread
 from components.report.step import CONTENTS, write_report
 from nextpage.gates import Verdict
+from nextpage.interactions.log import Dataset
+from nextpage.tokenizers.quality import LevelQuality, QualityReport
 from nextpage.tokenizers.semantic_ids import SemanticIds
 from tests.synthetic import write_dataset
 
@@ -53,18 +57,52 @@ def ranker(level: float) -> dict[str, object]:
     }
 
 
+def write_predictions(dataset: Dataset, path: Path) -> None:
+    """For each page of the last week the two items that lead it, the odd item, and seven more."""
+    chosen = (
+        "SELECT request_id, user_id, timestamp AS time, item_id FROM log WHERE position < 2 AND behaviour = 'ordered'"
+    )
+    others = "SELECT DISTINCT request_id, user_id, time, unnest(range(8)) AS place FROM chosen"
+    connection = duckdb.connect()
+    connection.execute(f"CREATE VIEW log AS FROM '{dataset.interactions}' WHERE page = 15")
+    connection.execute(f"CREATE VIEW chosen AS {chosen}")
+    connection.execute(
+        "COPY (SELECT *, row_number() OVER (PARTITION BY request_id) - 1 AS position, NULL::double AS score FROM ("
+        "SELECT request_id, time, item_id FROM chosen UNION ALL "
+        f"SELECT request_id, time, CASE place WHEN 0 THEN 'odd' ELSE 'i01' || (20 + place) END FROM ({others}))) "
+        f"TO '{path}'"
+    )
+
+
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> RunArtifacts:
     """What a run leaves, in the shapes of the steps that write it."""
     tmp_path = tmp_path_factory.mktemp("run")
     dataset = write_dataset(tmp_path / "dataset", users=200)
+    table = pq.read_table(dataset.items)
+    odd = pa.table({"item_id": ["odd"], "text": [HOSTILE], "category": [HOSTILE], "brand": ["none"]})
+    pq.write_table(pa.concat_tables([table, odd]), dataset.items)
     items = duckdb.sql(f"SELECT item_id, text FROM '{dataset.items}' ORDER BY 1").df()
     tokenizer = tmp_path / "tokenizer"
     tokenizer.mkdir()
     draw = np.random.default_rng(0)
     codes = draw.integers(0, 16, size=(len(items), 3)) ** 2 // 15
     SemanticIds.sorted(items["item_id"].to_numpy(), codes, (16, 16, 16)).write(tokenizer / "semantic_ids.parquet")
-    quality = {"items": 200, "collision_rate": 0.021, "levels": [{"coverage": 0.94, "entropy": 3.5}] * 3}
+    level = LevelQuality(size=16, used=15, attainable=16, entropy=3.5, perplexity=11.3, error=0.42)
+    quality = asdict(
+        QualityReport(
+            items=201,
+            levels=(level, level, level),
+            colliding_before=0.021,
+            colliding_after=0.0,
+            recoded=0.011,
+            moved=0,
+            neighbour=0.61,
+            neighbour_chance=0.07,
+            category=None,
+            category_chance=None,
+        )
+    )
     (tokenizer / "quality.json").write_text(json.dumps(quality))
     lines = [
         {
@@ -92,14 +130,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> RunArtifacts:
     }
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
     (tmp_path / "card.md").write_text(f"# Model card\n\nFor grocers. {HOSTILE}\n\n| a | b |\n|---|---|\n| 1 | 2 |\n")
-    named = [{"item_id": item, "text": text} for item, text in zip(items["item_id"], items["text"], strict=True)]
-    sample = {
-        "user_id": "u001",
-        "history": [{"item_id": "odd", "text": HOSTILE}, *named[:9]],
-        "recommended": named[5:15],
-        "next": named[12:30],
-    }
-    (tmp_path / "recommendations.json").write_text(json.dumps([sample, {**sample, "user_id": "u002"}]))
+    write_predictions(dataset, tmp_path / "predictions.parquet")
     quarantine = tmp_path / "quarantine.parquet"
     duckdb.sql("SELECT unnest(['time in the future', 'time in the future', 'unknown item']) AS reason").write_parquet(
         str(quarantine)
@@ -122,7 +153,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> RunArtifacts:
         training_log=tmp_path / "training.jsonl",
         metrics=tmp_path / "metrics.json",
         model_card=tmp_path / "card.md",
-        recommendations=tmp_path / "recommendations.json",
+        predictions=tmp_path / "predictions.parquet",
         verdicts=tuple(tmp_path / f"{verdict.gate}.json" for verdict in verdicts),
         costs={step: {"seconds": 3.0 * 2**place, "peak_memory_mb": 400.0} for place, step in enumerate(steps)},
         release="runs/demo/release",
@@ -181,11 +212,10 @@ def test_the_page_says_what_the_artifacts_say(page: str) -> None:
         "0.528–0.552",  # the interval of HR@10
         "1 of 3 gates failed (recall)",
         "unknown item",
-        "collision rate",
-        "levels 3 entropy",
+        "colliding before",
+        "perplexity",
         "Tokens a second, median",
-        "User u001",
-        "3 of 10 came true",
+        "2 of 10 came true",
         "nextpage serve runs/demo/release",
         "sha256:0123abcd",
     ]
@@ -204,13 +234,14 @@ def test_nothing_is_loaded_and_nothing_runs(page: str) -> None:
 
 def test_text_from_the_data_is_escaped_wherever_it_shows(page: str) -> None:
     assert "<script" not in page
-    assert page.count("&lt;script") >= 4  # a verdict, the card, and an item in two samples
+    assert page.count("&lt;script") >= 4  # a verdict, the card, and an item in each sample
 
 
 def test_a_run_without_a_monitor_has_its_page(artifacts: RunArtifacts, tmp_path: Path) -> None:
-    write_report(tmp_path / "report.html", replace(artifacts, drift=None))
+    write_report(tmp_path / "report.html", replace(artifacts, drift=None, predictions=None))
     page = (tmp_path / "report.html").read_text()
     assert "This run did not compare windows of time." in page
+    assert "This run did not ask the release for recommendations." in page
     assert page.count("<svg") == 3
 
 
