@@ -8,7 +8,9 @@ import orjson
 from serving.errors import InvalidRequest
 
 
-def parsed(field: str, value: bytes | str) -> Any:
+def parsed(field: str, value: object) -> Any:
+    if not isinstance(value, bytes | str):
+        raise InvalidRequest(f"{field} is {_shown(value)}, JSON text is expected")
     try:
         return orjson.loads(value)
     except orjson.JSONDecodeError as error:
@@ -20,7 +22,7 @@ def mapping(field: str, value: object, known: Sequence[str] | None = None) -> Ma
         raise InvalidRequest(f"{field} is {_shown(value)}, an object is expected")
     for name in value:
         if known is not None and name not in known:
-            raise InvalidRequest(f"{field} has the unknown field {name!r}: known are {', '.join(known)}")
+            raise InvalidRequest(f"{field} has the unknown field {_shown(name)}: known are {', '.join(known)}")
     return value
 
 

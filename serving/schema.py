@@ -113,13 +113,13 @@ def parse_request(raw: object, *, now: int, request_id: str, where: str = "") ->
     stock = said.get("stock")
     fallback = said.get("fallback")
     return SlateRequest(
-        request_id=text(where + "request_id", said.get("request_id") or request_id, LONGEST_ID),
+        request_id=text(where + "request_id", _given(said, "request_id", request_id), LONGEST_ID),
         as_of=as_of,
         user_id=user_id,
         history=history,
         k=integer(where + "k", said.get("k", 10), 1, MOST_ITEMS),
-        exclude=strings(where + "exclude", said.get("exclude") or [], MOST_EXCLUDED, LONGEST_ID),
-        filters=_parse_filters(said.get("filters") or {}, where + "filters"),
+        exclude=strings(where + "exclude", _given(said, "exclude", []), MOST_EXCLUDED, LONGEST_ID),
+        filters=_parse_filters(_given(said, "filters", {}), where + "filters"),
         stock=None if stock is None else strings(where + "stock", stock, MOST_STOCK, LONGEST_ID),
         seen=one_of(where + "seen", said.get("seen", "include"), SEEN),
         fallback=None if fallback is None else one_of(where + "fallback", fallback, REASONS),
@@ -131,14 +131,14 @@ def _parse_history(raw: object, as_of: int, where: str) -> History:
     said = mapping(where, raw, HISTORY_FIELDS)
     items = strings(where + ".items", said.get("items"), MOST_HISTORY, LONGEST_ID)
     count = len(items)
-    names = strings(where + ".behaviours", said.get("behaviours") or [BEHAVIOURS[-1]] * count, MOST_HISTORY, 32)
+    names = strings(where + ".behaviours", _given(said, "behaviours", [BEHAVIOURS[-1]] * count), MOST_HISTORY, 32)
     behaviours = tuple(
         BEHAVIOURS.index(one_of(f"{where}.behaviours[{event}]", name, BEHAVIOURS)) for event, name in enumerate(names)
     )
     times = integers(
-        where + ".times", said.get("times") or range(max(0, as_of - count), as_of), MOST_HISTORY, 0, as_of - 1
+        where + ".times", _given(said, "times", range(max(0, as_of - count), as_of)), MOST_HISTORY, 0, as_of - 1
     )
-    pages = integers(where + ".pages", said.get("pages") or _pages(times), MOST_HISTORY, 0, 2**53)
+    pages = integers(where + ".pages", _given(said, "pages", _pages(times)), MOST_HISTORY, 0, 2**53)
     for name, values in (("behaviours", behaviours), ("times", times), ("pages", pages)):
         if len(values) != count:
             raise InvalidRequest(f"{where}.{name} has {len(values)} values, {where}.items has {count}")
@@ -150,6 +150,12 @@ def _parse_history(raw: object, as_of: int, where: str) -> History:
                     "give events in time order, the latest last"
                 )
     return History(items=items, behaviours=behaviours, pages=pages, times=times)
+
+
+def _given(said: Mapping[str, Any], field: str, default: Any) -> Any:
+    """Null is absent; anything else, an empty string too, is what was said."""
+    value = said.get(field)
+    return default if value is None else value
 
 
 def _pages(times: tuple[int, ...]) -> list[int]:

@@ -99,6 +99,8 @@ def _instances(tensors: Sequence[InferInput]) -> Sequence[Any]:
     if not tensors:
         raise InvalidRequest("inputs is empty: user_id or history is expected")
     columns = {tensor.name: _column(tensor) for tensor in tensors}
+    if len(columns) < len(tensors):
+        raise InvalidRequest(f"inputs are named {[tensor.name for tensor in tensors]}: each name is taken once")
     sizes = {name: len(values) for name, values in columns.items()}
     if len(set(sizes.values())) != 1:
         raise InvalidRequest(f"inputs have the lengths {sizes}: each holds one value a request")
@@ -118,7 +120,12 @@ def _column(tensor: InferInput) -> list[Any]:
     wanted = ("INT64", "INT32") if integral else ("BYTES",)
     if tensor.datatype not in wanted:
         raise InvalidRequest(f"the input {tensor.name!r} is {tensor.datatype}, {' or '.join(wanted)} is expected")
-    values = [value.decode() if isinstance(value, bytes) else value for value in tensor.as_numpy().ravel().tolist()]
+    try:
+        read = tensor.as_numpy().ravel().tolist()
+        values = [value.decode() if isinstance(value, bytes) else value for value in read]
+    except (ValueError, TypeError, OverflowError) as error:
+        said = f"the input {tensor.name!r} is no {tensor.datatype} of shape {list(tensor.shape)}"
+        raise InvalidRequest(f"{said}: {error}") from None
     if tensor.name in JSON_TENSORS:
         return [parsed(f"the input {tensor.name!r}", value) if value else None for value in values]
     return values if integral else [value or None for value in values]

@@ -186,6 +186,9 @@ BAD: list[tuple[object, str]] = [
     ({"user_id": "u", "filters": {"category": "milk"}}, "filters.category is 'milk', a list is expected"),
     ({"user_id": "u", "filters": {"category": []}}, "filters.category has 0 entries, 1 to 100"),
     ({"user_id": "u", "filters": {str(n): ["x"] for n in range(9)}}, "filters names 9 attributes, at most 8"),
+    ({"user_id": "u", "filters": False}, "filters is False, an object is expected"),
+    ({"user_id": "u", "exclude": 0}, "exclude is 0, a list is expected"),
+    ({"user_id": "u", "request_id": ""}, "request_id has 0 characters, 1 to 128"),
     ({"user_id": "u", "stock": {"i": 1}}, "stock is {'i': 1}, a list is expected"),
     ({"user_id": "u", "request_id": "r" * 129}, "request_id has 129 characters"),
     ({"user_id": "u", "fallback": "why not"}, "fallback is 'why not': use one of no_history"),
@@ -313,6 +316,33 @@ def test_bad_tensors_are_refused_over_both(
     answer = httpx.post(f"{server.url}/v2/models/{MODEL}/infer", json={"inputs": inputs})
     assert answer.status_code == 400
     assert sentence in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("tensor", "sentence"),
+    [
+        (("user_id", "BYTES", [2], ["u-5"]), "the input 'user_id' is no BYTES of shape [2]"),
+        (("user_id", "BYTES", [1], [5]), "user_id is 5, a string is expected"),
+        (("filters", "BYTES", [1], [5]), "the input 'filters' is 5, JSON text is expected"),
+        (("k", "INT64", [1], ["many"]), "the input 'k' is no INT64 of shape [1]"),
+        (("k", "INT64", [1], [2**80]), "the input 'k' is no INT64 of shape [1]"),
+        (("seen", "BYTES", [0], []), "inputs hold 0 requests, 1 to 64 are taken"),
+        (("k", "FP99", [1], [1]), "the input 'k' is FP99, INT64 or INT32 is expected"),
+    ],
+)
+def test_tensor_that_is_not_what_it_says_is_refused(server: Server, tensor: Any, sentence: str) -> None:
+    inputs = [dict(zip(("name", "datatype", "shape", "data"), tensor, strict=True))]
+    answer = httpx.post(f"{server.url}/v2/models/{MODEL}/infer", json={"inputs": inputs})
+    assert answer.status_code == 400, answer.text
+    assert sentence in answer.json()["error"]
+
+
+def test_text_that_is_no_utf8_and_names_given_twice_are_refused(server: Server) -> None:
+    with pytest.raises(grpc.RpcError, match="INVALID_ARGUMENT"):
+        infer(server, InferInput("user_id", [1], "BYTES", [b"\xff\xfe"]))
+    user = InferInput("user_id", [1], "BYTES", [b"u-5"])
+    with pytest.raises(grpc.RpcError, match="each name is taken once"):
+        infer(server, user, user)
 
 
 def test_health_and_metadata_are_there_over_both(server: Server) -> None:
