@@ -114,7 +114,10 @@ def item_row_facts(items: Columns) -> "pd.DataFrame":
     """What each item says by itself."""
     import pandas as pd
 
-    return pd.DataFrame(_id_facts(items, "item_id") | _text_facts(items, "text", TEXT_CONTROL), copy=False)
+    text = items["text"]
+    marred = pc.match_substring_regex(text.dictionary, TEXT_CONTROL)
+    facts = {"text_length": _lengths(text), "text_control": _spread(marred, text)}
+    return pd.DataFrame(_id_facts(items, "item_id") | facts, copy=False)
 
 
 def user_row_facts(users: Columns) -> "pd.DataFrame":
@@ -166,24 +169,20 @@ def dataset_facts(clean: Dataset, split: Split, quarantined: Mapping[str, float]
 
 
 def _id_facts(columns: Columns, name: str) -> dict[str, np.ndarray]:
-    """Length without outer blanks, and whether there are control characters, or blanks around what is not blank."""
-    facts, column = _text_facts(columns, name, CONTROL), columns[name]
-    bare = pc.utf8_trim_whitespace(column.dictionary)
-    padded = pc.and_(pc.not_equal(bare, column.dictionary), pc.not_equal(bare, ""))
-    return {
-        f"{name}_length": facts[f"{name}_length"],
-        f"{name}_stray": facts[f"{name}_control"] | _spread(padded, column),
-    }
-
-
-def _text_facts(columns: Columns, name: str, control: str) -> dict[str, np.ndarray]:
-    """Length in characters without outer blanks (NaN where null), and whether there are control characters."""
+    """Length, and whether an id that is not blank holds control characters or outer blanks."""
     column = columns[name]
-    length = pc.utf8_length(pc.utf8_trim_whitespace(column.dictionary)).cast(pa.int64())
+    bare = pc.utf8_trim_whitespace(column.dictionary)
+    marred = pc.or_(pc.match_substring_regex(bare, CONTROL), pc.not_equal(bare, column.dictionary))
     return {
-        f"{name}_length": _numbers(length.take(column.indices)),
-        f"{name}_control": _spread(pc.match_substring_regex(column.dictionary, control), column),
+        f"{name}_length": _lengths(column),
+        f"{name}_stray": _spread(pc.and_(marred, pc.not_equal(bare, "")), column),
     }
+
+
+def _lengths(column: pa.DictionaryArray) -> np.ndarray:
+    """Characters without outer blanks; NaN where null."""
+    length = pc.utf8_length(pc.utf8_trim_whitespace(column.dictionary))
+    return _numbers(length.take(column.indices))
 
 
 def _spread(flags: pa.BooleanArray, column: pa.DictionaryArray) -> np.ndarray:

@@ -27,13 +27,14 @@ def column_types(path: Path) -> dict[str, str]:
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
             for batch in file.iter_batches():
-                batch.validate(full=True)
+                for name, column in zip(schema.names, batch.columns, strict=True):
+                    reading = name
+                    column.validate(full=True)
     except (pa.ArrowException, OSError) as error:
         what = str(error).splitlines()[0]
         if "UTF8" in what or "UTF-8" in what:
-            column = schema.field(int(what.split("Column ")[1].split(":")[0])).name if "Column " in what else "some"
             raise UnreadableError(
-                f"{path.name}: expected UTF-8 text, found other bytes in column {column!r}; "
+                f"{path.name}: expected UTF-8 text, found other bytes in column {reading!r}; "
                 "decode the source with its own encoding (such as latin-1) and ingest it again"
             ) from error
         raise UnreadableError(
