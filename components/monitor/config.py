@@ -18,7 +18,7 @@ class MonitorConfig:
     occupancy_bound: float = 0.1
     prediction_bound: float = 0.1
     quality_bound: float = 0.1  # relative drop of a metric: 0.1 is from 0.50 to 0.45
-    predicted_requests: int = 400  # held-out pages that the release answers, where no logged answers are given
+    predicted_requests: int = 600  # held-out pages that the release answers, where no logged answers are given
     hits_at: int = 10  # ranks of them, and ranks that count for the hit rate
     least_pages: int = 50  # a window with fewer pages is refused
     seed: int = 0  # of the sample and of the A/A halves

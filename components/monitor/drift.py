@@ -54,7 +54,7 @@ class Finding:
 
 
 def measure(pairs: list[Pair], config: MonitorConfig, html: Path | None = None) -> list[Finding]:
-    """A finding for each column, in the order given; Evidently's own page is written to `html`."""
+    """A finding for each of the `measurable` columns, quality last; Evidently's own page is written to `html`."""
     import pandas as pd
     from evidently import DataDefinition, Dataset, Report
     from evidently.metrics import MeanValue
@@ -106,16 +106,17 @@ def most_cells(pair: Pair, bound: float) -> int:
     return 1 + int((noise <= bound**2).sum())
 
 
+def measurable(pair: Pair, bound: float) -> bool:
+    """Are there rows enough for two cells, or, of quality, any hit in the reference that could be lost?"""
+    return bool(pair.reference.mean() > 0) if pair.kind == "quality" else most_cells(pair, bound) >= 2
+
+
 def cells(pair: Pair, bound: float) -> tuple["pd.Series", "pd.Series"]:
-    """Both windows of a column as labels, `most_cells` at most. ValueError where there are too few rows for two."""
+    """Both windows of a column as labels, `most_cells` at most."""
     import numpy as np
     import pandas as pd
 
     most = most_cells(pair, bound)
-    if most < 2:
-        raise ValueError(
-            f"{pair.column}: {len(pair.current)} rows are too few for a bound of {bound}: widen the window"
-        )
     if pd.api.types.is_numeric_dtype(pair.reference) and pair.reference.notna().any():
         shares = np.linspace(0, 1, min(most, MOST_QUANTILES) + 1)[1:-1]
         edges = np.unique(pair.reference.quantile(shares, interpolation="lower"))
@@ -136,11 +137,6 @@ def cells(pair: Pair, bound: float) -> tuple["pd.Series", "pd.Series"]:
 def _drop(pair: Pair, bound: float) -> Finding:
     """How much of the reference's mean is lost; the bound is at least three standard errors of that."""
     before = pair.reference.mean()
-    if not before > 0:
-        raise ValueError(
-            f"{pair.column} is {before} in the reference window: "
-            "no prediction there was a hit, do its request_ids name pages of the log?"
-        )
     error = (pair.reference.var() / len(pair.reference) + pair.current.var() / len(pair.current)) ** 0.5
     value = float(1 - pair.current.mean() / before)
     return Finding(

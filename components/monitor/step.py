@@ -6,7 +6,7 @@ from pathlib import Path
 
 from components.monitor.card import write_card
 from components.monitor.config import MonitorConfig
-from components.monitor.drift import Finding, measure, most_cells
+from components.monitor.drift import Finding, measurable, measure
 from components.monitor.windows import Pair, describe, open_log, pairs, quality, random_halves, time_windows
 from nextpage.gates import Verdict
 
@@ -43,10 +43,10 @@ def monitor(
     halves = random_halves(windows, config.seed)
     compared = pairs(connection, windows, config)
     alike = pairs(connection, halves, config, like=compared)
-    compared, alike, unmeasured = _measurable(compared, alike, config)
     if predictions is not None:
         compared += quality(connection, windows, config)
         alike += quality(connection, halves, config)
+    compared, alike, unmeasured = _measurable(compared, alike, config)
     findings, chance = measure(compared, config, html), measure(alike, config)
     fitness = _fitness(chance)
     drift = _drift(findings, fitness)
@@ -67,12 +67,10 @@ def monitor(
 def _measurable(
     compared: list[Pair], alike: list[Pair], config: MonitorConfig
 ) -> tuple[list[Pair], list[Pair], list[str]]:
-    """The columns with rows enough in both comparisons, and the names of the others."""
-    enough = [
-        {pair.column for pair in pairs if most_cells(pair, config.bound(pair.kind)) >= 2} for pairs in (compared, alike)
-    ]
-    kept = enough[0] & enough[1]
-    if not kept:
+    """The columns that both comparisons can measure, and the names of the others."""
+    able = [{pair.column for pair in pairs if measurable(pair, config.bound(pair.kind))} for pairs in (compared, alike)]
+    kept = able[0] & able[1]
+    if not any(pair.column in kept for pair in compared if pair.kind != "quality"):
         raise ValueError(
             "no column has rows enough in both windows for its bound: widen the windows or raise the bounds"
         )

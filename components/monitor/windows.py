@@ -66,7 +66,7 @@ def open_log(clean: Path, semantic_ids: Path, predictions: Path | None) -> duckd
 
 
 def _open_predictions(connection: duckdb.DuckDBPyConnection, predictions: Path) -> None:
-    held = {row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM '{predictions}'").fetchall()}
+    held = {row[0] for row in connection.execute(f"DESCRIBE FROM read_parquet('{predictions}')").fetchall()}
     missing = [name for name in PREDICTION_COLUMNS if name not in held]
     if missing:
         raise ValueError(f"predictions {predictions} lack {', '.join(missing)}: needed are {PREDICTION_COLUMNS}")
@@ -74,7 +74,7 @@ def _open_predictions(connection: duckdb.DuckDBPyConnection, predictions: Path) 
     connection.execute(
         "CREATE TABLE predicted AS SELECT p.request_id, p.item_id, p.position, p.score, "
         f"make_timestamp(epoch_us(p.time)) AS moment, coalesce(l.uses, 0) AS popularity, {hit} AS hit "
-        f"FROM '{predictions}' p "
+        f"FROM read_parquet('{predictions}') p "
         "LEFT JOIN (SELECT item_id, count(*) AS uses FROM events GROUP BY 1) l USING (item_id) "
         "LEFT JOIN (SELECT DISTINCT request_id, item_id FROM events WHERE behaviour <> 'exposed') h "
         "USING (request_id, item_id)"

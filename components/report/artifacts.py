@@ -91,7 +91,7 @@ def read_quarantine(path: Path) -> list[tuple[str, int]]:
 
     with duckdb.connect() as connection:
         return connection.execute(
-            f"SELECT reason, count(*) FROM '{path}' GROUP BY reason ORDER BY count(*) DESC, reason"
+            f"SELECT reason, count(*) FROM read_parquet('{path}') GROUP BY reason ORDER BY count(*) DESC, reason"
         ).fetchall()
 
 

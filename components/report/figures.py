@@ -73,7 +73,7 @@ def code_usage(counts: Sequence[np.ndarray]) -> str:
             axes.set_title(f"level {level + 1}: {used:.0%} of {len(uses)} codes used", loc="left", color=INK)
             axes.set_xlabel("codes, most used first")
             axes.set_xlim(0, len(ordered))
-            axes.set_ylim(bottom=0)
+        panels[0].set_ylim(0, 1.08 * max(uses.max() for uses in counts))
         panels[0].set_ylabel("items a code")
         figure.subplots_adjust(left=0.08, right=0.99, top=0.87, bottom=0.2, wspace=0.12)
     return svg[0]

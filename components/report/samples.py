@@ -37,7 +37,9 @@ def read_samples(predictions: Path, clean: Path) -> list[dict[str, Any]]:
             f"CREATE VIEW log AS FROM '{data.interactions}' JOIN '{data.items}' USING (item_id) "
             "WHERE behaviour <> 'exposed'"
         )
-        connection.execute(f"CREATE VIEW predicted AS FROM '{predictions}' JOIN '{data.items}' USING (item_id)")
+        connection.execute(
+            f"CREATE VIEW predicted AS FROM read_parquet('{predictions}') JOIN '{data.items}' USING (item_id)"
+        )
         return [
             _sample(connection, request, user, moment)
             for request, user, moment in connection.execute(SOME_PAGES, [PAGES]).fetchall()

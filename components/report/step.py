@@ -25,6 +25,19 @@ from nextpage.gates import Verdict
 INFORMATION = "drift"
 """The one gate that informs and never stops a run."""
 
+HEALTH = {
+    "items": "items",
+    "colliding_before": "nearest codes are another item's too",
+    "recoded": "recoded to be one of a kind",
+    "colliding_after": "share all codes with another",
+    "moved": "moved to another cell",
+    "neighbour": "nearest items that share the first code",
+    "neighbour_chance": "the same for random pairs",
+    "category": "of the commonest category of their first code",
+    "category_chance": "of the commonest category of all",
+}
+"""A tokenizer's QualityReport in words."""
+
 CONTENTS = (
     ("verdicts", "Verdicts"),
     ("quality", "Quality"),
@@ -145,7 +158,11 @@ def _health(quality: dict[str, Any]) -> dict[str, Any]:
     return {
         "columns": list(levels[0]),
         "rows": [[figure(value) for value in level.values()] for level in levels],
-        "whole": [(name, figure(value)) for name, value in flat(quality) if not name.startswith("levels ")],
+        "whole": [
+            (words, figure(quality[name]) if name in ("items", "moved") else f"{quality[name]:.1%}")
+            for name, words in HEALTH.items()
+            if quality[name] is not None
+        ],
     }
 
 

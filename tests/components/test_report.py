@@ -131,10 +131,8 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> RunArtifacts:
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
     (tmp_path / "card.md").write_text(f"# Model card\n\nFor grocers. {HOSTILE}\n\n| a | b |\n|---|---|\n| 1 | 2 |\n")
     write_predictions(dataset, tmp_path / "predictions.parquet")
-    quarantine = tmp_path / "quarantine.parquet"
-    duckdb.sql("SELECT unnest(['time in the future', 'time in the future', 'unknown item']) AS reason").write_parquet(
-        str(quarantine)
-    )
+    quarantine = tmp_path / "quarantine"
+    pq.write_table(pa.table({"reason": ["time in the future", "time in the future", "unknown item"]}), quarantine)
     verdicts = [
         Verdict(gate="data", passed=True, reasons=("5,700 rows, 3 in quarantine",)),
         Verdict(gate="recall", passed=False, reasons=(f"HR@10 of {HOSTILE} is not above 0",)),
@@ -212,7 +210,7 @@ def test_the_page_says_what_the_artifacts_say(page: str) -> None:
         "0.528–0.552",  # the interval of HR@10
         "1 of 3 gates failed (recall)",
         "unknown item",
-        "colliding before",
+        "recoded to be one of a kind",
         "perplexity",
         "Tokens a second, median",
         "2 of 10 came true",
