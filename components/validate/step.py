@@ -36,9 +36,10 @@ class Validation:
     left_out: tuple[str, ...]
 
     def figures(self) -> dict[str, float]:
-        """Rows and rows in quarantine, by table."""
+        """Rows and rows in quarantine, of all tables and by table."""
+        whole = {"rows": float(sum(self.rows.values())), "quarantined": float(sum(self.quarantined.values()))}
         rows = {f"{table}_rows": float(count) for table, count in self.rows.items()}
-        return rows | {f"{table}_quarantined": float(count) for table, count in self.quarantined.items()}
+        return whole | rows | {f"{table}_quarantined": float(count) for table, count in self.quarantined.items()}
 
 
 class Inquiry:
