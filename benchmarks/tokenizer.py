@@ -4,7 +4,7 @@
 
 scale     residual k-means on 1M × 256 made vectors at 3 × 256 codes, and unique codes for all of them
 peer      one level, 256 codes, beside scikit-learn's MiniBatchKMeans with the same batch, three seeds: inertia and time
-journey   The Complete Journey: the tokenize step on the whole log, and what each choice of vectors is worth
+journey   The Complete Journey: the tokenize step on the whole log, what each choice of vectors is worth, cold items
 
 Made vectors: 5,000 Gaussian centres, shares by Zipf, noise as long as half a centre, seed 0. `journey` needs a dataset
 folder (`--data`), or makes one. AUC: of pairs from held-out baskets (weeks 50 to 53), how often the item bought with it
@@ -108,9 +108,9 @@ def journey(folder: Path) -> None:
     items = pq.read_table(dataset.items)
     item_ids = items["item_id"].to_pylist()
     pages = page_items(training_histories(dataset, item_ids), len(item_ids))
-    one, other, stranger = held_out_pairs(dataset, item_ids)
+    pairs = held_out_pairs(dataset, item_ids)
     text = encode_texts(text_encoder("wordllama"), items["text"].to_pylist())
-    rare = pages.popularity()[one] < 30
+    rare = pages.popularity()[pairs.one] < 30
     print("| item vectors | AUC | AUC, items in under 30 pages | time |\n|---|---|---|---|")
     svd = CollaborativeConfig()
     for name, config in (
@@ -119,15 +119,43 @@ def journey(folder: Path) -> None:
         *((f"text and PPMI-SVD, weight {weight:g}", replace(svd, weight=weight)) for weight in (0.5, 1.0, 2.0)),
     ):
         with clocked() as learning:
-            vectors = unit(item_vectors(text, pages, config).vectors)
-        near = np.einsum("nd,nd->n", vectors[one], vectors[other])
-        far = np.einsum("nd,nd->n", vectors[one], vectors[stranger])
-        won = (near > far) + 0.5 * (near == far)
+            won = pairs.told_by(item_vectors(text, pages, config).vectors)
         print(f"| {name} | {won.mean():.3f} | {won[rare].mean():.3f} | {learning} |", flush=True)
+    cold_items(text, pages, pairs)
 
 
-def held_out_pairs(dataset: Dataset, item_ids: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def cold_items(text: np.ndarray, pages: PageItems, pairs: "Pairs") -> None:
+    """A tenth of the items taken out of the training pages; pairs of one of them with two of the others."""
+    cold = np.random.default_rng(0).random(pages.items) < 0.1
+    met = ~cold[pages.item]
+    page = np.unique(pages.page[met], return_inverse=True)[1]
+    warm = PageItems(page=page, item=pages.item[met], items=pages.items)
+    asked = cold[pairs.one] & ~cold[pairs.other] & ~cold[pairs.stranger]
+    foretold = item_vectors(text, warm, CollaborativeConfig()).vectors
+    zeros = foretold.copy()
+    zeros[cold, text.shape[1] :] = 0.0
+    print("\n| collaborative part of items never met | AUC |\n|---|---|")
+    for name, vectors in (("foretold from text", foretold), ("zeros", zeros)):
+        print(f"| {name} | {pairs.told_by(vectors)[asked].mean():.3f} |", flush=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
     """Two items of one held-out page, and a third drawn as often as it is in such pairs: int64 [200,000] each."""
+
+    one: np.ndarray
+    other: np.ndarray
+    stranger: np.ndarray
+
+    def told_by(self, vectors: np.ndarray) -> np.ndarray:
+        """1 where `other` is nearer by cosine than `stranger`, 1/2 where they are equal: float [200,000]."""
+        vectors = unit(vectors)
+        near = np.einsum("nd,nd->n", vectors[self.one], vectors[self.other])
+        far = np.einsum("nd,nd->n", vectors[self.one], vectors[self.stranger])
+        return (near > far) + 0.5 * (near == far)
+
+
+def held_out_pairs(dataset: Dataset, item_ids: list[str]) -> Pairs:
     later = read_histories(dataset, item_ids).select(split_of_events(dataset, item_ids) > 0)
     pages: PageItems = page_items(later, len(item_ids)).with_company()
     draw = np.random.default_rng(0)
@@ -136,7 +164,7 @@ def held_out_pairs(dataset: Dataset, item_ids: list[str]) -> tuple[np.ndarray, n
     length = length - first
     partner = first + (event - first + 1 + draw.integers(length - 1)) % length
     other = pages.item[partner]
-    return pages.item[event], other, draw.permutation(other)
+    return Pairs(one=pages.item[event], other=other, stranger=draw.permutation(other))
 
 
 def main() -> None:

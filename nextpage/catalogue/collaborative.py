@@ -37,8 +37,8 @@ class ItemVectors:
     """Vectors [I, D + C] = [text; weight × collaborative], each part of unit norm, and what new items need.
 
     `projection` float32 [D + 1, C] foretells the collaborative part from [text; 1]. An item without company in the
-    log gets the part foretold: a part of zeros would gather all cold items in cells of their own, far from the
-    items they resemble.
+    log gets the part foretold: it tells what such items are bought with better than zeros do
+    (`benchmarks/tokenizer.py journey`).
     """
 
     vectors: np.ndarray

@@ -32,7 +32,11 @@ class ResidualKMeansConfig:
 
 
 class ResidualKMeans:
-    """`fit` learns `codebooks_`, float32 [L, K, D]. Same seed, device and thread count: same codebooks."""
+    """`fit` learns `codebooks_`, float32 [L, K, D].
+
+    On a CPU the same seed and thread count give the same codebooks. CUDA adds in no fixed order, which shows in the last
+    bits, unless `torch.use_deterministic_algorithms(True)` is set.
+    """
 
     codebooks_: np.ndarray
 
