@@ -7,6 +7,7 @@ from components.images import BASE_IMAGE
 
 @dsl.component(base_image=BASE_IMAGE, install_kfp_package=False)
 def validate(
+    recipe: dsl.Input[dsl.Artifact],
     raw: dsl.Input[dsl.Dataset],
     clean: dsl.Output[dsl.Dataset],
     quarantine: dsl.Output[dsl.Dataset],
@@ -14,31 +15,28 @@ def validate(
     card: dsl.Output[dsl.Markdown],
     verdict: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
-    min_interactions: int = 1_000,
-    min_users: int = 20,
-    min_items: int = 50,
-    max_quarantined_share: float = 0.05,
-    max_unknown_item_share: float = 0.02,
-    max_duplicate_share: float = 0.02,
-    max_age_days: float = 36_500.0,
 ) -> None:
-    """Judge a dataset folder; see components/validate/README.md."""
+    """Part a log's sound rows from the others, and judge the data set; see components/validate/README.md.
+
+    Args:
+        recipe: The resolved recipe, for its section `validation`.
+        raw: The dataset folder to judge.
+        clean: The same folder without the rows in quarantine.
+        quarantine: Those rows, each with its reason; Parquet.
+        docs: Great Expectations' Data Docs.
+        card: Verdict, rows in quarantine by fault, and figures against bounds.
+        verdict: Is the data set good enough to learn from? A gate.
+        metrics: Rows and quarantined rows, seconds and peak memory.
+    """
     from pathlib import Path
 
     from components.measure import measured
     from components.validate.bounds import ValidationBounds
     from components.validate.card import card as card_of
     from components.validate.step import validate as judge
+    from nextpage.recipes import parse_recipe
 
-    bounds = ValidationBounds(
-        min_interactions=min_interactions,
-        min_users=min_users,
-        min_items=min_items,
-        max_quarantined_share=max_quarantined_share,
-        max_unknown_item_share=max_unknown_item_share,
-        max_duplicate_share=max_duplicate_share,
-        max_age_days=max_age_days,
-    )
+    bounds = parse_recipe(Path(recipe.path).read_text()).part("validation", ValidationBounds)
     with measured() as cost:
         found = judge(Path(raw.path), Path(clean.path), Path(quarantine.path), Path(docs.path), bounds)
     found.verdict.write(Path(verdict.path))

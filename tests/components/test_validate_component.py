@@ -7,7 +7,6 @@ import pytest
 from kfp import dsl, local
 
 from components.require.component import require
-from components.validate.bounds import ValidationBounds
 from components.validate.component import validate
 from nextpage.gates import Verdict
 from nextpage.interactions.log import Dataset
@@ -20,11 +19,18 @@ def root(tmp_path: Path) -> Path:
 
 
 @dsl.pipeline(name="judge")
-def judge(folder: str, min_users: int) -> dsl.Metrics:
+def judge(recipe: str, folder: str) -> dsl.Metrics:
+    given = dsl.importer(artifact_uri=recipe, artifact_class=dsl.Artifact, reimport=False)
     raw = dsl.importer(artifact_uri=folder, artifact_class=dsl.Dataset, reimport=False)
-    judged = validate(raw=raw.output, min_users=min_users)
+    judged = validate(recipe=given.output, raw=raw.output)
     require(verdict=judged.outputs["verdict"])
     return judged.outputs["metrics"]
+
+
+def recipe_asking(min_users: int, folder: Path) -> str:
+    path = folder / "recipe.yaml"
+    path.write_text(f"name: asking\nvalidation: {{min_users: {min_users}}}\n")
+    return str(path)
 
 
 def written(root: Path, name: str) -> Path:
@@ -33,7 +39,7 @@ def written(root: Path, name: str) -> Path:
 
 
 def test_a_sound_data_set_passes_the_gate_and_leaves_every_artifact(dataset: Dataset, root: Path) -> None:
-    metrics = judge(folder=str(dataset.folder), min_users=20).output.metadata
+    metrics = judge(recipe=recipe_asking(20, root.parent), folder=str(dataset.folder)).output.metadata
     assert (metrics["rows"], metrics["interactions_rows"], metrics["quarantined"]) == (5_317, 5_057, 0)
     assert metrics["seconds"] > 0
     assert metrics["peak_memory_mb"] > 0
@@ -48,12 +54,6 @@ def test_a_sound_data_set_passes_the_gate_and_leaves_every_artifact(dataset: Dat
 
 def test_a_failed_gate_stops_the_run_and_leaves_the_card(dataset: Dataset, root: Path) -> None:
     with pytest.raises(Exception, match="require"):
-        judge(folder=str(dataset.folder), min_users=1_000)
+        judge(recipe=recipe_asking(1_000, root.parent), folder=str(dataset.folder))
     assert "too few users in the log: 60, the bound is at least 1,000" in written(root, "card").read_text()
     assert not Verdict.read(written(root, "verdict")).passed
-
-
-def test_the_components_defaults_are_those_of_the_bounds() -> None:
-    inputs = validate.component_spec.inputs
-    given = {name: spec.default for name, spec in inputs.items() if name != "raw"}
-    assert given == ValidationBounds().__dict__
