@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +58,13 @@ def read_verdicts(artifacts: RunArtifacts) -> list[Verdict]:
 
 
 def read_log(clean: Path) -> dict[str, Any]:
-    """Counts of the clean log: users, items, pages, events, first, last, and events by behaviour."""
+    """Counts of the clean log: users, items, pages, events, first and last day (ISO, UTC), and events by behaviour."""
     import duckdb
 
     data = Dataset(folder=clean)
     with duckdb.connect() as connection:
         row = connection.execute(
-            "SELECT count(DISTINCT user_id), count(DISTINCT request_id), count(*), "
+            "SELECT count(DISTINCT user_id), count(DISTINCT (user_id, request_id)), count(*), "
             "min(epoch_us(timestamp)), max(epoch_us(timestamp)), "
             + ", ".join(f"count(*) FILTER (behaviour = '{name}')" for name in BEHAVIOURS)
             + f" FROM '{data.interactions}'"
@@ -78,11 +78,15 @@ def read_log(clean: Path) -> dict[str, Any]:
         "items": items[0],
         "pages": pages,
         "events": events,
-        "first": datetime.fromtimestamp(first / 1e6).date(),
-        "last": datetime.fromtimestamp(last / 1e6).date(),
+        "first": _date(first),
+        "last": _date(last),
         "behaviours": dict(zip(BEHAVIOURS, behaviours, strict=True)),
         "split": data.split(),
     }
+
+
+def _date(microseconds: int) -> str:
+    return datetime.fromtimestamp(microseconds / 1e6, UTC).date().isoformat()
 
 
 def read_quarantine(path: Path) -> list[tuple[str, int]]:

@@ -1,6 +1,7 @@
 """One page on a run: what a manager decides by, what an engineer looks up."""
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def _summary(log: dict[str, Any], verdicts: list[Verdict]) -> str:
     passed = f"{len(failed)} of {len(gates)} gates failed ({', '.join(failed)})." if failed else "All gates passed."
     moved = [verdict for verdict in verdicts if verdict.gate == INFORMATION]
     drift = "" if not moved else " No drift was found." if moved[0].passed else " Drift was found; see below."
-    first, last = (f"{day.day} {day:%B %Y}" for day in (log["first"], log["last"]))
+    first, last = _day(log["first"]), _day(log["last"])
     return (
         f"The log holds {log['events']:,} events of {log['users']:,} users from {first} to {last}; "
         f"the model recommends from {log['items']:,} items. {passed}{drift}"
@@ -196,10 +197,16 @@ def _drift_sentence(drift: dict[str, Any]) -> str:
     reference, current = drift["windows"]["reference"], drift["windows"]["current"]
     moved = [one["column"].replace("_", " ") for one in drift["findings"] if one["drifted"]]
     found = f"Past its bound: {', '.join(moved)}." if moved else "Nothing passed its bound."
-    return (
-        f"{reference['start'][:10]} to {reference['end'][:10]} ({reference['pages']:,} pages) against "
-        f"{current['start'][:10]} to {current['end'][:10]} ({current['pages']:,} pages). {found}"
+    windows = " against ".join(
+        f"{_day(window['start'])} to {_day(window['end'])} ({window['pages']:,} pages)"
+        for window in (reference, current)
     )
+    return f"{windows}. {found}"
+
+
+def _day(moment: str) -> str:
+    day = datetime.fromisoformat(moment)
+    return f"{day.day} {day:%B %Y}"
 
 
 def _markdown(text: str) -> str:
