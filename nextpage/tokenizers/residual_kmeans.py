@@ -34,8 +34,8 @@ class ResidualKMeansConfig:
 class ResidualKMeans:
     """`fit` learns `codebooks_`, float32 [L, K, D].
 
-    On a CPU the same seed and thread count give the same codebooks. CUDA adds in no fixed order, which shows in the last
-    bits, unless `torch.use_deterministic_algorithms(True)` is set.
+    On a CPU the same seed and thread count give the same codebooks. CUDA adds in no fixed order, which shows in the
+    last bits, unless `torch.use_deterministic_algorithms(True)` is set.
     """
 
     codebooks_: np.ndarray
