@@ -1,0 +1,1 @@
+"""What an item is: its text, the company it keeps, and the vector made of both."""
