@@ -1,9 +1,14 @@
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from nextpage.interactions.log import Dataset
 from tests.synthetic import write_dataset
+
+# How long an example takes says more of the machine than of the code.
+hypothesis.settings.register_profile("nextpage", deadline=None)
+hypothesis.settings.load_profile("nextpage")
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
-    """The shape of a decoder; Qwen2's own names stand in `nextpage/models/qwen2.py`."""
+    """The shape of a decoder. The first three follow from the tokenizer and the layout; a recipe sets the others."""
 
-    vocabulary_size: int
+    vocabulary_size: int = 0
     level_ranges: tuple[tuple[int, int], ...] = ()  # first and last + 1 token of each level of a semantic ID
     feature_sizes: tuple[int, ...] = ()  # values of each feature that a token may carry
     width: int = 256

@@ -1,7 +1,7 @@
 """GenRec Eq 4: the negative log-likelihood of a page's codes, given the history and the codes before them."""
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from nextpage.layouts.packed import IGNORED, Packed
 from nextpage.models.attention import branch_attention
@@ -27,3 +27,15 @@ def next_token_loss(model: CausalDecoder, packed: Packed, attend: Attend | None 
     """The weighted mean of `token_losses` → scalar."""
     losses, weights = token_losses(model, packed, attend)
     return (losses * weights).sum() / weights.sum()
+
+
+class NextToken(nn.Module):
+    """The objective with its model as one module, which is what DeepSpeed wraps."""
+
+    def __init__(self, model: CausalDecoder) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, packed: Packed) -> tuple[Tensor, Tensor]:
+        """Losses and weights, as `token_losses`."""
+        return token_losses(self.model, packed)

@@ -1,5 +1,5 @@
 """A recipe is a YAML file that picks parts; no part knows which recipe it is in."""
 
-from nextpage.recipes.recipe import Recipe, read_recipe
+from nextpage.recipes.recipe import Recipe, parse_recipe, read_recipe
 
-__all__ = ["Recipe", "read_recipe"]
+__all__ = ["Recipe", "parse_recipe", "read_recipe"]

@@ -28,12 +28,15 @@ class Recipe:
         sections = copy.deepcopy(self.sections)
         for setting in settings:
             path, equals, value = setting.partition("=")
-            section, dot, key = path.strip().partition(".")
-            if not (equals and dot and section and key):
+            section, *keys = path.strip().split(".")
+            if not (equals and all(keys) and keys):
                 raise ValueError(f"setting {setting!r} is not of the form section.key=value")
             if section not in sections:
                 raise ValueError(f"setting {setting!r} names no section of recipe {self.name!r}: {', '.join(sections)}")
-            sections[section][key] = yaml.safe_load(value)
+            inner = sections[section]
+            for key in keys[:-1]:
+                inner = inner.setdefault(key, {})
+            inner[keys[-1]] = yaml.safe_load(value)
         return Recipe(name=self.name, sections=sections)
 
     def to_yaml(self) -> str:
@@ -45,25 +48,31 @@ class Recipe:
 
 def read_recipe(source: str | Path) -> Recipe:
     """A recipe by the name of one that ships with Nextpage (`genrec`), or from a YAML file."""
-    shipped = resources.files("nextpage.recipes")
     path = Path(source)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise FileNotFoundError(f"recipe file {path} does not exist")
-        text = path.read_text()
-    else:
-        names = sorted(entry.name.removesuffix(".yaml") for entry in shipped.iterdir() if entry.name.endswith(".yaml"))
-        if str(source) not in names:
-            raise ValueError(f"recipe {str(source)!r} is unknown: use {', '.join(names)} or the path of a YAML file")
-        text = (shipped / f"{source}.yaml").read_text()
+        return parse_recipe(path.read_text())
+    shipped = resources.files("nextpage.recipes")
+    names = sorted(entry.name.removesuffix(".yaml") for entry in shipped.iterdir() if entry.name.endswith(".yaml"))
+    if str(source) not in names:
+        raise ValueError(f"recipe {str(source)!r} is unknown: use {', '.join(names)} or the path of a YAML file")
+    return parse_recipe((shipped / f"{source}.yaml").read_text())
+
+
+def parse_recipe(text: str) -> Recipe:
+    """A recipe from YAML text."""
     raw = yaml.safe_load(text)
     if not isinstance(raw, dict) or "name" not in raw:
-        raise ValueError(f"recipe {str(source)!r} is no mapping with a name: see nextpage/recipes/genrec.yaml")
+        raise ValueError(
+            f"the recipe is no mapping with a name, it begins {text[:60]!r}: see nextpage/recipes/genrec.yaml"
+        )
     name = str(raw.pop("name"))
-    for section, settings in raw.items():
+    sections = {section: {} if settings is None else settings for section, settings in raw.items()}
+    for section, settings in sections.items():
         if not isinstance(settings, dict):
             raise ValueError(f"section {section!r} of recipe {name!r} is {settings!r}: it must be a mapping")
-    return Recipe(name=name, sections=raw)
+    return Recipe(name=name, sections=sections)
 
 
 def _build(kind: type[Config], settings: dict[str, Any], place: str) -> Config:

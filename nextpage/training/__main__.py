@@ -6,7 +6,7 @@ Reads the feature store's training set, the tokenizer's item table and a recipe;
 
 import argparse
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -54,19 +54,18 @@ def _train(histories: Path, semantic_ids: SemanticIds, recipe: Recipe, output: P
         seed=config.seed,
     )
     torch.manual_seed(config.seed)
-    model = make_decoder(recipe, vocabulary)
+    model = make_decoder(recipe.part("model", DecoderConfig), vocabulary)
     weights = train(model, batches, config, output)
     if dist.get_rank() == 0:
         (output / "decoder.json").write_text(json.dumps(asdict(model.config), indent=1))
         save_file(weights, output / "weights.safetensors")
 
 
-def make_decoder(recipe: Recipe, vocabulary: Vocabulary) -> CausalDecoder:
-    """A fresh model for the vocabulary; the recipe's section `model` holds its shape."""
+def make_decoder(config: DecoderConfig, vocabulary: Vocabulary) -> CausalDecoder:
+    """A fresh model of that shape for the vocabulary."""
     ranges = tuple(vocabulary.level_range(level) for level in range(len(vocabulary.sizes)))
-    shape = {"vocabulary_size": vocabulary.size, "level_ranges": ranges, "feature_sizes": FEATURE_SIZES}
-    recipe = Recipe(name=recipe.name, sections={"model": recipe.sections.get("model", {}) | shape})
-    return CausalDecoder(recipe.part("model", DecoderConfig))
+    fitted = replace(config, vocabulary_size=vocabulary.size, level_ranges=ranges, feature_sizes=FEATURE_SIZES)
+    return CausalDecoder(fitted)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from nextpage.models.decoder import CausalDecoder
+from nextpage.objectives.next_token import NextToken
 from nextpage.training.config import TrainingConfig
 
 BETAS = (0.9, 0.95)
+ZERO_PARTITIONS_WEIGHTS = 3
 
 
 def join() -> None:
@@ -31,12 +32,15 @@ def join() -> None:
     )
 
 
-def make_engine(model: CausalDecoder, config: TrainingConfig) -> Any:
-    """A DeepSpeed engine over the model, with AdamW that decays matrices only."""
+def make_engine(objective: NextToken, config: TrainingConfig) -> Any:
+    """A DeepSpeed engine over the objective, with AdamW that decays matrices only."""
     import deepspeed
 
-    matrices = [weight for weight in model.parameters() if weight.ndim > 1]
-    vectors = [weight for weight in model.parameters() if weight.ndim <= 1]
+    if config.zero_stage == ZERO_PARTITIONS_WEIGHTS:
+        # The tied head reads the embedding's weight outside the embedding's own forward, where it would be gathered.
+        deepspeed.zero.register_external_parameter(objective, objective.model.output_weight)
+    matrices = [weight for weight in objective.parameters() if weight.ndim > 1]
+    vectors = [weight for weight in objective.parameters() if weight.ndim <= 1]
     groups = [
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
@@ -49,18 +53,18 @@ def make_engine(model: CausalDecoder, config: TrainingConfig) -> Any:
         "zero_allow_untested_optimizer": True,
         "bf16": {"enabled": config.bf16},
     }
-    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=settings)
+    engine, *_ = deepspeed.initialize(model=objective, optimizer=optimizer, config=settings)
     return engine
 
 
 def weights(engine: Any) -> dict[str, torch.Tensor]:
-    """The fp32 weights, whatever ZeRO stage holds them; every process calls this."""
+    """The model's fp32 weights, whatever ZeRO stage holds them; every process calls this."""
     from deepspeed.utils import safe_get_full_fp32_param
 
     own_fp32 = engine.zero_optimization() or engine.bfloat16_enabled()
     return {
         name: (safe_get_full_fp32_param(weight) if own_fp32 else weight).detach().float().cpu().clone()
-        for name, weight in engine.module.named_parameters()
+        for name, weight in engine.module.model.named_parameters()
     }
 
 

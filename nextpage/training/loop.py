@@ -11,7 +11,7 @@ import torch.distributed as dist
 
 from nextpage.layouts.packed import Packed
 from nextpage.models.decoder import CausalDecoder
-from nextpage.objectives.next_token import token_losses
+from nextpage.objectives.next_token import NextToken
 from nextpage.progress import bar
 from nextpage.training import checkpoints
 from nextpage.training.batches import Batches
@@ -32,7 +32,7 @@ def train(model: CausalDecoder, batches: Batches, config: TrainingConfig, folder
     """
     folder.mkdir(parents=True, exist_ok=True)
     rank, processes = dist.get_rank(), dist.get_world_size()
-    engine = make_engine(model, config)
+    engine = make_engine(NextToken(model), config)
     start = checkpoints.resume(engine, folder)
     walk = batches.walk(start=start, rank=rank, processes=processes)
     peak = peak_flops(torch.bfloat16 if config.bf16 else torch.float32, processes=processes)
@@ -60,7 +60,7 @@ def _step(engine: Any, packed: Packed, rate: float) -> float:
     """One update; the mean loss over the tokens of all processes."""
     for group in engine.optimizer.param_groups:
         group["lr"] = rate
-    losses, token_weights = token_losses(engine.module, packed)
+    losses, token_weights = engine(packed)
     own_sum, own_weight = (losses * token_weights).sum(), token_weights.sum()
     total = torch.stack([own_sum.detach().float(), own_weight.float()])
     dist.all_reduce(total)

@@ -1,0 +1,124 @@
+"""Training as processes of its own, and the candidate release made of what they leave."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from nextpage.interactions.histories import training_histories
+from nextpage.interactions.log import BEHAVIOURS, Dataset
+from nextpage.recipes import read_recipe
+from nextpage.release import FeatureService, Manifest, seal
+from nextpage.tokenizers.semantic_ids import SemanticIds
+
+WEIGHTS, DECODER, LOG = "weights.safetensors", "decoder.json", "log.jsonl"
+
+
+def train(
+    *, features: Path, tokenizer: Path, recipe: Path, model: Path, checkpoints: Path, processes: int = 1
+) -> dict[str, float]:
+    """Fill the folder `model` with decoder, weights and log; returns the last log line.
+
+    A killed run is taken up again: under `checkpoints` the run's folder is named by a hash of all that it learns from,
+    so it is found again by the same inputs and by no others.
+    """
+    histories, semantic_ids = features / "training.parquet", tokenizer / "semantic_ids.parquet"
+    work = checkpoints / _key(histories, semantic_ids, recipe)
+    launch = [sys.executable]
+    if processes > 1:
+        launch += ["-m", "torch.distributed.run", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0"]
+        launch += ["--local-addr=127.0.0.1", f"--nproc-per-node={processes}"]
+    command = [*launch, "-m", "nextpage.training"]
+    command += [f"--histories={histories}", f"--semantic-ids={semantic_ids}", f"--recipe={recipe}", f"--output={work}"]
+    finished = subprocess.run(command, env=os.environ | {"DS_ACCELERATOR": _accelerator()}, check=False)
+    if finished.returncode:
+        raise RuntimeError(
+            f"training ended with status {finished.returncode}, see its lines above; run the step again to go on from "
+            f"the last checkpoint in {work}"
+        )
+    model.mkdir(parents=True, exist_ok=True)
+    for name in (WEIGHTS, DECODER, LOG):
+        shutil.copy2(work / name, model / name)
+    shutil.rmtree(work)
+    return {name: float(value) for name, value in read_log(model)[-1].items()}
+
+
+def make_candidate(
+    *, features: Path, tokenizer: Path, clean: Path, recipe: Path, model: Path, candidate: Path
+) -> Manifest:
+    """A sealed release without figures: what `evaluate` measures."""
+    candidate.mkdir(parents=True, exist_ok=True)
+    for name in (WEIGHTS, DECODER):
+        shutil.copy2(model / name, candidate / name)
+    shutil.copytree(tokenizer, candidate / "tokenizer", dirs_exist_ok=True)
+    (candidate / "tokenizer" / "semantic_ids.parquet").replace(candidate / "semantic_ids.parquet")
+    shutil.copy2(recipe, candidate / "recipe.yaml")
+    pq.write_table(_items(clean, SemanticIds.read(candidate / "semantic_ids.parquet")), candidate / "items.parquet")
+    service = json.loads((features / "features.json").read_text())
+    return seal(
+        candidate,
+        name="candidate",
+        recipe=read_recipe(recipe).name,
+        feature_service=FeatureService(name=service["service"], hash=service["service_hash"]),
+    )
+
+
+def read_log(model: Path) -> list[dict[str, float]]:
+    """The lines of the training log, in order."""
+    return [json.loads(line) for line in (model / LOG).read_text().splitlines()]
+
+
+def card(model: Path, candidate: Manifest) -> str:
+    """How training went, as Markdown."""
+    lines = read_log(model)
+    shown = [lines[row] for row in sorted({round(at * (len(lines) - 1) / 9) for at in range(10)})]
+    seconds, tokens = (sum(line[name] for line in lines) for name in ("seconds", "tokens"))
+    rows = "\n".join(
+        f"| {line['step']:,.0f} | {line['loss']:.3f} | {line['tokens_per_second']:,.0f} | {line['mfu']:.0%} |"
+        for line in shown
+    )
+    return f"""# Training
+
+{tokens:,.0f} tokens in {seconds:,.0f} s; loss {lines[0]["loss"]:.3f} → {lines[-1]["loss"]:.3f} nats a code.
+Candidate `{candidate.hash[:12]}` by recipe `{candidate.recipe}`.
+
+| step | loss | tokens/s | MFU |
+|---:|---:|---:|---:|
+{rows}
+
+MFU: the model's floating-point operations as a share of what a large matrix product reached on this machine.
+"""
+
+
+def _items(clean: Path, semantic_ids: SemanticIds) -> pa.Table:
+    """The catalogue in row order, with how often each item was ordered in training: `orders`."""
+    dataset = Dataset(folder=clean)
+    items = pq.read_table(dataset.items)
+    row = pc.index_in(pa.array(semantic_ids.item_ids, pa.string()), value_set=items["item_id"].cast(pa.string()))
+    history = training_histories(dataset, list(semantic_ids.item_ids))
+    ordered = history.item[history.behaviour == BEHAVIOURS.index("ordered")]
+    orders = np.bincount(ordered, minlength=len(semantic_ids.item_ids))
+    return items.take(row).append_column("orders", pa.array(orders, pa.int64()))
+
+
+def _key(*inputs: Path) -> str:
+    digest = hashlib.sha256()
+    for path in inputs:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def _accelerator() -> str:
+    """DeepSpeed asks for a compiler to find out by itself."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

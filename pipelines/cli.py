@@ -1,0 +1,153 @@
+"""`nextpage`: the command line. What is heavy is imported by the command that needs it."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="Override of the recipe, section.key=value; may be repeated.")
+]
+Recipe = Annotated[str, typer.Option(help="A shipped recipe, or the path of a YAML file.")]
+Data = Annotated[str, typer.Option(help="completejourney, movielens, amazon, or columns.")]
+Options = Annotated[str, typer.Option("--data-options", help='Options of the source as JSON, {"households": 600}.')]
+Folder = Annotated[Path, typer.Argument(help="The release folder.", exists=True, file_okay=False)]
+
+
+@app.command()
+def run(
+    name: Annotated[str, typer.Option(help="The run's folder under --runs, and the release's name.")] = "local",
+    recipe: Recipe = "genrec",
+    data: Data = "completejourney",
+    data_options: Options = "{}",
+    settings: Settings = None,
+    runs: Annotated[Path, typer.Option(help="Where run folders lie.")] = Path("runs"),
+) -> None:
+    """Run the pipeline on this machine: from a raw log to a release, with summary.json and report.html."""
+    from pipelines.local import Run, RunFailed, run_locally
+    from pipelines.summary import collect
+
+    folder = runs / name
+    arguments = _arguments(recipe, data, data_options, settings) | {
+        "release_name": name,
+        "checkpoints": str((folder / "checkpoints").absolute()),
+    }
+    try:
+        done = run_locally(folder, arguments)
+    except RunFailed as error:
+        if (folder / "artifacts").is_dir():
+            collect(Run(folder=folder))
+        typer.secho(str(error), fg="red", err=True)
+        raise typer.Exit(1) from error
+    _show(done.output("report", "samples"), collect(done))
+
+
+@app.command()
+def compile(
+    output: Annotated[Path, typer.Option(help="Folder for the YAML.")] = Path("build/pipelines"),
+) -> None:
+    """Write the pipelines as YAML for the Kubeflow UI."""
+    from pipelines.compiler import compile_pipelines
+
+    for path in compile_pipelines(output):
+        typer.echo(path)
+
+
+@app.command()
+def submit(
+    host: Annotated[str, typer.Option(help="The Kubeflow Pipelines endpoint.", envvar="KF_PIPELINES_ENDPOINT")],
+    name: Annotated[str, typer.Option(help="Names the run and the release.")] = "nextpage",
+    recipe: Recipe = "genrec",
+    data: Data = "completejourney",
+    data_options: Options = "{}",
+    settings: Settings = None,
+    experiment: Annotated[str, typer.Option(help="Experiment in the UI.")] = "nextpage",
+    namespace: Annotated[str | None, typer.Option(help="Namespace, where Kubeflow has many users.")] = None,
+) -> None:
+    """Start the pipeline on a Kubeflow cluster."""
+    from pipelines.compiler import submit_run
+
+    arguments = _arguments(recipe, data, data_options, settings) | {"release_name": name}
+    typer.echo(submit_run(host, name, arguments, experiment=experiment, namespace=namespace))
+
+
+@app.command()
+def serve(
+    release: Folder,
+    features: Annotated[Path | None, typer.Option(help="The features folder; by default the one beside it.")] = None,
+    port: Annotated[int, typer.Option(help="REST; gRPC takes the next one.")] = 8080,
+) -> None:
+    """Serve a release with KServe on 127.0.0.1: v1 and v2, REST and gRPC."""
+    from pipelines.serving import serve_locally
+
+    serve_locally(release, _features(release, features), port)
+
+
+@app.command()
+def recommend(
+    release: Folder,
+    user: Annotated[str, typer.Option(help="A user of the feature store.")],
+    k: Annotated[int, typer.Option(help="How many items.", min=1, max=200)] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    features: Annotated[Path | None, typer.Option(help="The features folder; by default the one beside it.")] = None,
+) -> None:
+    """Recommend a user's next page."""
+    from pipelines.serving import recommend_for
+
+    found = recommend_for(release, _features(release, features), user, k)
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    for item in found["items"]:
+        typer.echo(f"{item['position'] + 1:>3}  {item['item_id']:<12} {item['score']:>8.3f}  {item['text']}")
+    if found["degraded"]:
+        typer.echo(f"     by popularity: {found['reason']}")
+
+
+@app.command()
+def inspect(release: Folder) -> None:
+    """Check a release's hashes and say what it holds."""
+    from nextpage.release import ReleaseRefused, verify
+
+    try:
+        manifest = verify(release)
+    except ReleaseRefused as error:
+        typer.secho(str(error), fg="red", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"{manifest.name}: every file as sealed on {manifest.created}")
+    typer.echo(f"hash {manifest.hash}\nrecipe {manifest.recipe}\nfeature service {manifest.feature_service.name}")
+    for path in manifest.files:
+        typer.echo(f"{(release / path).stat().st_size:>12,}  {path}")
+
+
+def _arguments(recipe: str, data: str, options: str, settings: list[str] | None) -> dict[str, Any]:
+    """Pipeline parameters. A recipe file travels as its text: the cluster does not see this machine's disk."""
+    text = Path(recipe).read_text() if Path(recipe).suffix in (".yaml", ".yml") else recipe
+    return {"recipe": text, "source": data, "source_options": options, "settings": " ".join(settings or [])}
+
+
+def _features(release: Path, features: Path | None) -> Path:
+    folder = features or release.parent / "features"
+    if not folder.is_dir():
+        raise typer.BadParameter(f"{folder} is no features folder: name the one of the release's run by --features")
+    return folder
+
+
+def _show(samples: Path, summary: dict[str, Any]) -> None:
+    """Recommendations for a sample user, and where everything lies."""
+    sample = json.loads(samples.read_text())[0]
+    chosen = {item["item_id"] for item in sample["next"]}
+    typer.echo(f"\nFor user {sample['user_id']}, the next page (✓ was really chosen):")
+    for place, item in enumerate(sample["recommended"], start=1):
+        typer.echo(f"{place:>3} {'✓' if item['item_id'] in chosen else ' '} {item['text']}")
+    path = Path(summary["release"]["path"])
+    typer.echo(f"\nrelease  {path}\nreport   {path.parent / 'report.html'}\nsummary  {path.parent / 'summary.json'}")
+    typer.echo(f"\nServe it:  nextpage serve {path}")
+    typer.echo(f"Ask it:    nextpage recommend {path} --user {sample['user_id']} --k 10")
+
+
+if __name__ == "__main__":
+    app()

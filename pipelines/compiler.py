@@ -1,0 +1,30 @@
+"""Pipelines as YAML, and runs of them on a cluster."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def compile_pipelines(folder: Path) -> list[Path]:
+    """Write each pipeline as IR YAML into `folder`."""
+    from kfp import compiler
+
+    from pipelines.recommender import recommender
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "recommender.yaml"
+    compiler.Compiler().compile(recommender, str(path))
+    return [path]
+
+
+def submit_run(host: str, name: str, arguments: Mapping[str, Any], *, experiment: str, namespace: str | None) -> str:
+    """Start a run on the Kubeflow Pipelines at `host`; the run's address in the UI."""
+    from kfp import Client
+
+    from pipelines.recommender import recommender
+
+    client = Client(host=host, namespace=namespace or "kubeflow")
+    started = client.create_run_from_pipeline_func(
+        recommender, arguments=dict(arguments), run_name=name, experiment_name=experiment, namespace=namespace
+    )
+    return f"{host.rstrip('/')}/#/runs/details/{started.run_id}"

@@ -1,0 +1,106 @@
+"""The pipeline: from a raw log to a sealed release, a report and a watch on drift.
+
+`align` (between train and evaluate) and `deploy` with its gate (after release) join it as steps of their own.
+"""
+
+from kfp import dsl
+
+from components.configure.component import configure
+from components.evaluate.component import evaluate
+from components.features.component import features
+from components.ingest.component import ingest
+from components.monitor.component import monitor
+from components.release.component import release
+from components.require.component import require
+from components.tokenize.component import tokenize
+from components.train.component import train
+from components.validate.component import validate
+
+PIPELINE = "nextpage-recommender"
+
+
+@dsl.pipeline(name=PIPELINE, description="From an interaction log to a released generative recommender.")
+def recommender(
+    source: str = "completejourney",
+    source_options: str = "{}",
+    recipe: str = "genrec",
+    settings: str = "",
+    encoder: str = "",
+    codebook_size: int = 0,
+    history_events: int = 0,
+    training_steps: int = 0,
+    learning_rate: float = 0.0,
+    beam_width: int = 0,
+    evaluation_requests: int = 0,
+    release_name: str = "nextpage",
+    feature_environment: str = "local",
+    checkpoints: str = "/tmp/nextpage-checkpoints",
+    training_processes: int = 1,
+) -> None:
+    """From an interaction log to a released generative recommender.
+
+    Args:
+        source: Where the log comes from: completejourney, movielens, amazon or columns.
+        source_options: Options of the source as JSON; for example {"households": 600}.
+        recipe: Name of a shipped recipe (genrec), or a whole recipe as YAML text.
+        settings: Overrides of the recipe, section.key=value, apart by spaces; they win over the ones below.
+        encoder: Text encoder of the items. Empty, and 0 in the numbers below, means: as the recipe says.
+        codebook_size: Codes of each level of a semantic ID.
+        history_events: Events of a user that the feature store gives the model.
+        training_steps: Steps of training.
+        learning_rate: Peak learning rate.
+        beam_width: Beams of the search, in evaluation and in the release.
+        evaluation_requests: Held-out pages that evaluation asks for.
+        release_name: Names the release and its feature services.
+        feature_environment: Feast's stores: local (DuckDB, SQLite) or cluster (Redis).
+        checkpoints: A folder that outlives a killed training step, so that its retry goes on.
+        training_processes: Training processes on one machine, one a GPU.
+    """
+    resolved = configure(
+        recipe=recipe,
+        settings=settings,
+        encoder=encoder,
+        codebook_size=codebook_size,
+        history_events=history_events,
+        training_steps=training_steps,
+        learning_rate=learning_rate,
+        beam_width=beam_width,
+        evaluation_requests=evaluation_requests,
+    ).outputs["resolved"]
+    raw = ingest(source=source, options=source_options).outputs["raw"]
+
+    validated = validate(recipe=resolved, raw=raw)
+    sound = require(verdict=validated.outputs["verdict"]).set_display_name("require sound data")
+    clean = validated.outputs["clean"]
+
+    featured = features(recipe=resolved, clean=clean, version=release_name, environment=feature_environment)
+    featured.after(sound).set_caching_options(False)  # it fills the online store
+    store = featured.outputs["features"]
+
+    tokenized = tokenize(recipe=resolved, clean=clean).after(sound)
+    healthy = require(verdict=tokenized.outputs["verdict"]).set_display_name("require healthy codes")
+    tokenizer = tokenized.outputs["tokenizer"]
+
+    trained = train(
+        recipe=resolved,
+        features=store,
+        tokenizer=tokenizer,
+        clean=clean,
+        checkpoints=checkpoints,
+        processes=training_processes,
+    ).after(healthy)
+
+    evaluated = evaluate(candidate=trained.outputs["candidate"], features=store, clean=clean)
+    good = require(verdict=evaluated.outputs["recall"]).set_display_name("require recall")
+    valid = require(verdict=evaluated.outputs["invalid_items"]).set_display_name("require valid items")
+
+    released = release(
+        candidate=trained.outputs["candidate"],
+        figures=evaluated.outputs["figures"],
+        model_card=evaluated.outputs["card"],
+        name=release_name,
+    ).after(good, valid)
+
+    watched = monitor(recipe=resolved, clean=clean, tokenizer=tokenizer).after(released)
+    watched.set_caching_options(False)  # it judges the world as it is now
+    require(verdict=watched.outputs["verdict"]).set_display_name("require a quiet monitor")
