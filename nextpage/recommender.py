@@ -11,14 +11,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from nextpage.decoding.beam_search import generate, search
-from nextpage.decoding.eager import EagerEngine
-from nextpage.decoding.engine import Prompts
+from nextpage.decoding.eager import Cache, EagerEngine
+from nextpage.decoding.engine import Frontier, Prompts
 from nextpage.decoding.prompts import prompts_of
 from nextpage.decoding.repeat_prior import RepeatPriorConfig, mix_in_repeats
 from nextpage.decoding.trie import Trie
 from nextpage.interactions.sequences import Sequences
 from nextpage.layouts.pages import PagesConfig
 from nextpage.models.decoder import CausalDecoder, DecoderConfig
+from nextpage.progress import track
 from nextpage.recipes import Recipe, read_recipe
 from nextpage.release import FeatureService, verify
 from nextpage.tokenizers.semantic_ids import SemanticIds
@@ -57,6 +58,15 @@ class Recommendation:
     score: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rankings:
+    """Item rows for the same S histories, int32 [S, k] each: best first, −1 where there are fewer."""
+
+    model: np.ndarray  # the model alone
+    with_prior: np.ndarray  # mixed with the recipe's repeat prior: what is recommended
+    new: np.ndarray  # the model over the items that the history lacks; the prior, which holds none, changes nothing
+
+
 class Recommender:
     """The model of a release and what it needs to name items. Rows are those of the item table."""
 
@@ -77,31 +87,46 @@ class Recommender:
         self._engine = EagerEngine(decoder.eval(), dtype=dtype)
 
     def recommend(self, queries: list[Query]) -> list[list[Recommendation]]:
-        """At most k distinct items for each query, best first, all allowed; fewer where fewer exist."""
-        if not queries:
-            return []
-        allowed = None
-        if any(query.allowed is not None for query in queries):
-            every = np.ones(len(self.semantic_ids.item_ids), dtype=bool)
-            allowed = np.stack([every if query.allowed is None else query.allowed for query in queries])
-        rows, scores = self._rank(self._sequences(queries), max(query.k for query in queries), allowed, prior=True)
-        return [
-            [
-                Recommendation(item_id=str(self.semantic_ids.item_ids[row]), row=int(row), score=float(score))
-                for row, score in zip(rows[place, : query.k], scores[place, : query.k], strict=True)
-                if row >= 0
-            ]
-            for place, query in enumerate(queries)
-        ]
+        """At most k distinct items for each query, best first, all allowed; fewer where fewer exist.
 
-    def rank(self, prompts: Sequences, k: int, prior: bool = True) -> np.ndarray:
-        """int32 [S, k] rows for each history, best first, −1 where fewer; `prior` is the recipe's repeat prior."""
+        An answer does not depend on the queries beside it: those that need a wider beam are searched apart.
+        """
+        answers: list[list[Recommendation]] = [[] for _ in queries]
+        widths = np.array([self._beam_width(query.k) for query in queries])
+        for width in np.unique(widths):
+            places = np.flatnonzero(widths == width)
+            together = [queries[place] for place in places]
+            history = self._sequences(together)
+            allowed = self._allowed(together)
+            ranked = mix_in_repeats(*self._search(history, width, allowed), history, self._prior, allowed)
+            for place, query, rows, scores in zip(places, together, *ranked, strict=True):
+                answers[place] = [
+                    Recommendation(item_id=str(self.semantic_ids.item_ids[row]), row=int(row), score=float(score))
+                    for row, score in zip(rows[: query.k], scores[: query.k], strict=True)
+                    if row >= 0
+                ]
+        return answers
+
+    def rank(self, prompts: Sequences, k: int) -> np.ndarray:
+        """What is recommended for each history: int32 [S, k] rows, best first, −1 where there are fewer."""
+        return self.rankings(prompts, k).with_prior
+
+    def rankings(self, prompts: Sequences, k: int) -> Rankings:
+        """What is recommended for each history beside what the model alone says, from one prefill."""
+        ranked = np.full((3, len(prompts), k), -1, dtype=np.int32)
         by_length = np.argsort(np.diff(prompts.offset), kind="stable")  # so that a batch pads little
-        rows = np.full((len(prompts), k), -1, dtype=np.int32)
-        for start in range(0, len(prompts), self._decoding.batch):
-            batch = by_length[start : start + self._decoding.batch]
-            rows[batch], _ = self._rank(prompts.take(batch), k, None, prior=prior)
-        return rows
+        width = self._beam_width(k)
+        size = self._decoding.batch
+        batches = [by_length[start : start + size] for start in range(0, len(prompts), size)]
+        for places in track(batches, total=len(batches), unit="batch", title="rank"):
+            history = prompts.take(places)
+            frontier = self._engine.prefill(self._prompts(history))
+            rows, scores = self._search(frontier, width, None)
+            mixed, _ = mix_in_repeats(rows, scores, history, self._prior, None)
+            new, _ = self._search(frontier, width, self._unseen(history))
+            ranked[:, places] = np.stack([rows, mixed, new])[..., :k]
+        model, with_prior, new = ranked
+        return Rankings(model=model, with_prior=with_prior, new=new)
 
     def generate_unconstrained(self, prompts: Sequences, beam_width: int) -> np.ndarray:
         """int [S, beam_width, L] codes decoded without the trie: some may name no item."""
@@ -113,19 +138,35 @@ class Recommender:
             [generate(self._engine, self._prompts(batch), beam_width=beam_width).codes.numpy() for batch in batches]
         )
 
-    def _rank(
-        self, history: Sequences, k: int, allowed: np.ndarray | None, *, prior: bool
+    def _beam_width(self, k: int) -> int:
+        return max(k, self._decoding.beam_width)
+
+    def _search(
+        self, asked: Sequences | Frontier[Cache], width: int, allowed: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
+        """By the model alone: rows int32 [S, width] and log-probabilities [S, width]."""
         found = search(
             self._engine,
-            self._prompts(history),
+            self._prompts(asked) if isinstance(asked, Sequences) else asked,
             self._trie,
-            beam_width=max(k, self._decoding.beam_width),
-            k=k,
+            beam_width=width,
+            k=width,
             allowed=None if allowed is None else torch.from_numpy(allowed),
         )
-        rows, log_prob = found.rows.numpy(), found.log_prob.numpy()
-        return mix_in_repeats(rows, log_prob, history, self._prior, allowed) if prior else (rows, log_prob)
+        return found.rows.numpy(), found.log_prob.numpy()
+
+    def _allowed(self, queries: list[Query]) -> np.ndarray | None:
+        """What each query allows, bool [S, I]; None where all allow everything."""
+        if all(query.allowed is None for query in queries):
+            return None
+        every = np.ones(len(self.semantic_ids.item_ids), dtype=bool)
+        return np.stack([every if query.allowed is None else query.allowed for query in queries])
+
+    def _unseen(self, history: Sequences) -> np.ndarray:
+        """The items that a history does not hold, bool [S, I]."""
+        unseen = np.ones((len(history), len(self.semantic_ids.item_ids)), dtype=bool)
+        unseen[np.repeat(np.arange(len(history)), np.diff(history.offset)), history.item] = False
+        return unseen
 
     def _prompts(self, history: Sequences) -> Prompts:
         return prompts_of(history, self._item_tokens, self._layout, self._decoding.prompt_items)

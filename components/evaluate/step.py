@@ -9,18 +9,17 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from nextpage.evaluation.bootstrap import BootstrapConfig
 from nextpage.evaluation.card import Findings, write_card
 from nextpage.evaluation.config import EvaluationConfig
 from nextpage.evaluation.gates import Comparison, compare, invalid_items_gate, recall_gate
 from nextpage.evaluation.hallucination import hallucination_rate
-from nextpage.evaluation.harness import Report, evaluate_baselines, number
-from nextpage.evaluation.harness import evaluate as evaluate_ranker
+from nextpage.evaluation.harness import Report, evaluate_baselines, measure, number
+from nextpage.evaluation.metrics import DEPTH, check_ranking, without_seen
 from nextpage.evaluation.trial import Trial, read_trial
 from nextpage.gates import Verdict
 from nextpage.interactions.log import Dataset
 from nextpage.interactions.sequences import Sequences, sequences_from_table
-from nextpage.progress import bar
+from nextpage.recommender import Rankings
 from nextpage.tokenizers.semantic_ids import SemanticIds
 
 MODEL = "model"
@@ -32,7 +31,7 @@ class Candidate(Protocol):
 
     semantic_ids: SemanticIds
 
-    def rank(self, prompts: Sequences, k: int, prior: bool = True) -> np.ndarray: ...
+    def rankings(self, prompts: Sequences, k: int) -> Rankings: ...
 
     def generate_unconstrained(self, prompts: Sequences, beam_width: int) -> np.ndarray: ...
 
@@ -91,9 +90,12 @@ def evaluate_candidate(
         recent_days=config.baselines.recent_days,
     )
     prompts = model_prompts(features / "evaluation.parquet", trial, item_ids.tolist())
-    models = {MODEL: _measure(MODEL, candidate, trial, prompts, config.bootstrap, prior=False)}
-    if has_prior:
-        models[WITH_PRIOR] = _measure(WITH_PRIOR, candidate, trial, prompts, config.bootstrap, prior=True)
+    ranked = candidate.rankings(prompts, DEPTH)
+    new = without_seen(ranked.new, trial.histories)  # a prompt may hold less than the whole history
+    kinds = {MODEL: ranked.model} | ({WITH_PRIOR: ranked.with_prior} if has_prior else {})
+    for ranking in (*kinds.values(), new):
+        check_ranking(ranking, len(trial), DEPTH, len(item_ids))
+    models = {name: measure(name, ranking, new, trial, config.bootstrap) for name, ranking in kinds.items()}
     baselines = evaluate_baselines(trial, config.baselines, config.bootstrap)
     comparisons = {name: compare(report, baselines, trial, config.bootstrap) for name, report in models.items()}
     some = prompts.take(np.linspace(0, len(trial) - 1, min(len(trial), config.generated_requests)).astype(np.int64))
@@ -153,19 +155,6 @@ def as_json(findings: Findings) -> dict[str, object]:
         "users": findings.users,
         "verdicts": {verdict.gate: verdict.passed for verdict in findings.verdicts},
     }
-
-
-def _measure(
-    name: str, candidate: Candidate, trial: Trial, prompts: Sequences, bootstrap: BootstrapConfig, *, prior: bool
-) -> Report:
-    with bar(total=len(trial), unit=" requests", title=name) as moving:
-
-        def ranker(batch: Sequences, k: int) -> np.ndarray:
-            ranking = candidate.rank(batch, k, prior=prior)
-            moving.update(len(batch))
-            return ranking
-
-        return evaluate_ranker(name, ranker, trial, bootstrap, prompts=prompts)
 
 
 def _differences(comparison: Comparison) -> dict[str, dict[str, dict[str, float | None]]]:

@@ -22,7 +22,7 @@ from nextpage.interactions.log import Dataset
 from nextpage.interactions.sequences import Sequences
 from nextpage.layouts.features import FEATURE_SIZES
 from nextpage.recipes import Recipe
-from nextpage.recommender import write_parts
+from nextpage.recommender import Rankings, write_parts
 from nextpage.release import FeatureService, seal
 from nextpage.tokenizers.semantic_ids import SemanticIds
 from tests.decoding.small import decoder
@@ -47,14 +47,15 @@ class Frequent:
         self.helpless = helpless
         self.longest = 0
 
-    def rank(self, prompts: Sequences, k: int, prior: bool = True) -> np.ndarray:
+    def rankings(self, prompts: Sequences, k: int) -> Rankings:
         self.longest = max(self.longest, int(np.diff(prompts.offset).max()))
         if self.helpless:
-            return np.full((len(prompts), k), -1, dtype=np.int32)
+            none = np.full((len(prompts), k), -1, dtype=np.int32)
+            return Rankings(model=none, with_prior=none, new=none)
         score = own_frequency(prompts, len(self.semantic_ids.item_ids))
-        if prior:
-            score[np.arange(len(prompts)), prompts.item[prompts.offset[1:] - 1]] += 100
-        return best_items(score, k)
+        mixed, new = score.copy(), -score
+        mixed[np.arange(len(prompts)), prompts.item[prompts.offset[1:] - 1]] += 100
+        return Rankings(model=best_items(score, k), with_prior=best_items(mixed, k), new=best_items(new, k))
 
     def generate_unconstrained(self, prompts: Sequences, beam_width: int) -> np.ndarray:
         generated = np.repeat(self.semantic_ids.codes[None, :beam_width], len(prompts), axis=0).copy()
