@@ -2,9 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from pipelines.local import Run
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -34,6 +37,7 @@ def run(
     arguments = _arguments(recipe, data, data_options, settings) | {
         "release_name": name,
         "checkpoints": str((folder / "checkpoints").absolute()),
+        "served_from": str(folder / "release"),
     }
     try:
         done = run_locally(folder, arguments)
@@ -42,7 +46,7 @@ def run(
             collect(Run(folder=folder))
         typer.secho(str(error), fg="red", err=True)
         raise typer.Exit(1) from error
-    _show(done.output("report", "samples"), collect(done))
+    _show(done, collect(done))
 
 
 @app.command()
@@ -136,13 +140,14 @@ def _features(release: Path, features: Path | None) -> Path:
     return folder
 
 
-def _show(samples: Path, summary: dict[str, Any]) -> None:
+def _show(run: "Run", summary: dict[str, Any]) -> None:
     """Recommendations for a sample user, and where everything lies."""
-    sample = json.loads(samples.read_text())[0]
-    chosen = {item["item_id"] for item in sample["next"]}
+    from components.report.samples import read_samples
+
+    sample = read_samples(run.output("monitor", "predictions"), run.output("validate", "clean"))[0]
     typer.echo(f"\nFor user {sample['user_id']}, the next page (✓ was really chosen):")
     for place, item in enumerate(sample["recommended"], start=1):
-        typer.echo(f"{place:>3} {'✓' if item['item_id'] in chosen else ' '} {item['text']}")
+        typer.echo(f"{place:>3} {'✓' if item['item_id'] in sample['hits'] else ' '} {item['text']}")
     path = Path(summary["release"]["path"])
     typer.echo(f"\nrelease  {path}\nreport   {path.parent / 'report.html'}\nsummary  {path.parent / 'summary.json'}")
     typer.echo(f"\nServe it:  nextpage serve {path}")

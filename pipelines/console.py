@@ -20,6 +20,7 @@ class Console(io.TextIOBase):
         self._partial = ""
         self._hidden_until: str | None = None  # the line that ends a dump
         self._failing = False  # inside a traceback
+        self._running = False  # between a step's start and its end: what follows are addresses of its outputs
         self._started = time.perf_counter()
 
     def write(self, text: str) -> int:
@@ -37,13 +38,14 @@ class Console(io.TextIOBase):
     def _shown(self, line: str) -> str | None:
         if not line.startswith(INSIDE):
             return self._of_runner(line)
-        return self._of_step(line.removeprefix(INSIDE))
+        return self._of_step(line.removeprefix(INSIDE)) if self._running else None
 
     def _of_runner(self, line: str) -> str | None:
         if started := STARTED.search(line):
-            self._started = time.perf_counter()
+            self._started, self._running = time.perf_counter(), True
             return f"▸ {started.group(1)}"
         if ended := ENDED.search(line):
+            self._running = False
             word = "done" if ended.group(2) == "SUCCESS" else "failed"
             return f"  {word} in {time.perf_counter() - self._started:.1f} s"
         return None

@@ -11,6 +11,7 @@ from components.features.component import features
 from components.ingest.component import ingest
 from components.monitor.component import monitor
 from components.release.component import release
+from components.report.component import report
 from components.require.component import require
 from components.tokenize.component import tokenize
 from components.train.component import train
@@ -31,11 +32,11 @@ def recommender(
     training_steps: int = 0,
     learning_rate: float = 0.0,
     beam_width: int = 0,
-    evaluation_requests: int = 0,
     release_name: str = "nextpage",
     feature_environment: str = "local",
     checkpoints: str = "/tmp/nextpage-checkpoints",
     training_processes: int = 1,
+    served_from: str = "RELEASE",
 ) -> None:
     """From an interaction log to a released generative recommender.
 
@@ -50,11 +51,11 @@ def recommender(
         training_steps: Steps of training.
         learning_rate: Peak learning rate.
         beam_width: Beams of the search, in evaluation and in the release.
-        evaluation_requests: Held-out pages that evaluation asks for.
         release_name: Names the release and its feature services.
         feature_environment: Feast's stores: local (DuckDB, SQLite) or cluster (Redis).
         checkpoints: A folder that outlives a killed training step, so that its retry goes on.
         training_processes: Training processes on one machine, one a GPU.
+        served_from: The release's path in the command that the report shows.
     """
     resolved = configure(
         recipe=recipe,
@@ -65,11 +66,9 @@ def recommender(
         training_steps=training_steps,
         learning_rate=learning_rate,
         beam_width=beam_width,
-        evaluation_requests=evaluation_requests,
     ).outputs["resolved"]
-    raw = ingest(source=source, options=source_options).outputs["raw"]
-
-    validated = validate(recipe=resolved, raw=raw)
+    ingested = ingest(source=source, options=source_options)
+    validated = validate(recipe=resolved, raw=ingested.outputs["raw"])
     sound = require(verdict=validated.outputs["verdict"]).set_display_name("require sound data")
     clean = validated.outputs["clean"]
 
@@ -101,6 +100,38 @@ def recommender(
         name=release_name,
     ).after(good, valid)
 
-    watched = monitor(recipe=resolved, clean=clean, tokenizer=tokenizer).after(released)
-    watched.set_caching_options(False)  # it judges the world as it is now
+    watched = monitor(
+        recipe=resolved,
+        clean=clean,
+        tokenizer=tokenizer,
+        release=released.outputs["release"],
+        features=store,
+    ).set_caching_options(False)  # it judges the world as it is now
+
+    report(
+        name=release_name,
+        served_from=served_from,
+        clean=clean,
+        quarantine=validated.outputs["quarantine"],
+        tokenizer=tokenizer,
+        model=trained.outputs["model"],
+        figures=evaluated.outputs["figures"],
+        model_card=evaluated.outputs["card"],
+        release=released.outputs["release"],
+        predictions=watched.outputs["predictions"],
+        findings=watched.outputs["findings"],
+        data_verdict=validated.outputs["verdict"],
+        tokenizer_verdict=tokenized.outputs["verdict"],
+        recall_verdict=evaluated.outputs["recall"],
+        invalid_items_verdict=evaluated.outputs["invalid_items"],
+        ingest_metrics=ingested.outputs["metrics"],
+        validate_metrics=validated.outputs["metrics"],
+        features_metrics=featured.outputs["metrics"],
+        tokenize_metrics=tokenized.outputs["metrics"],
+        train_metrics=trained.outputs["metrics"],
+        evaluate_metrics=evaluated.outputs["metrics"],
+        release_metrics=released.outputs["metrics"],
+        monitor_metrics=watched.outputs["metrics"],
+    )
+    # After the report has been asked for: a monitor that hears noise is still to be seen.
     require(verdict=watched.outputs["verdict"]).set_display_name("require a quiet monitor")

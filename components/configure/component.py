@@ -17,7 +17,6 @@ def configure(
     training_steps: int = 0,
     learning_rate: float = 0.0,
     beam_width: int = 0,
-    evaluation_requests: int = 0,
 ) -> None:
     """Resolve the recipe that every later step reads; see components/configure/README.md.
 
@@ -32,7 +31,6 @@ def configure(
         training_steps: Steps of training.
         learning_rate: Its peak.
         beam_width: Beams of the search.
-        evaluation_requests: Pages that evaluation asks for.
     """
     from pathlib import Path
 
@@ -45,7 +43,6 @@ def configure(
         "training.steps": training_steps,
         "training.learning_rate": learning_rate,
         "decoding.beam_width": beam_width,
-        "evaluation.requests": evaluation_requests,
     }
     overrides = [f"{key}={value}" for key, value in named.items() if value]
     chosen = resolve(recipe, [*overrides, *settings.split()])

@@ -7,28 +7,38 @@ from components.images import BASE_IMAGE
 
 @dsl.component(base_image=BASE_IMAGE, install_kfp_package=False)
 def features(
+    recipe: dsl.Input[dsl.Artifact],
     clean: dsl.Input[dsl.Dataset],
     features: dsl.Output[dsl.Dataset],
     card: dsl.Output[dsl.Markdown],
     metrics: dsl.Output[dsl.Metrics],
-    events: int = 512,
-    stride: int = 192,
     version: str = "dev",
     environment: str = "local",
 ) -> None:
-    """Fill a Feast store from a clean dataset folder; see components/features/README.md."""
+    """Fill a Feast store from a clean dataset folder; see components/features/README.md.
+
+    Args:
+        recipe: The resolved recipe, for its section `features`.
+        clean: The dataset folder that passed validation.
+        features: The store, with training.parquet and evaluation.parquet read from it.
+        card: What was made.
+        metrics: Rows, seconds and peak memory.
+        version: Names the feature services: recommender_<version>.
+        environment: The stores: local (DuckDB, SQLite) or cluster (Redis).
+    """
     from pathlib import Path
 
     from components.features.step import build_features
     from components.features.step import card as card_of
     from components.measure import measured
     from nextpage.interactions.slices import FeaturesConfig
+    from nextpage.recipes import parse_recipe
 
     with measured() as cost:
         summary = build_features(
             Path(clean.path),
             Path(features.path),
-            FeaturesConfig(events=events, stride=stride),
+            parse_recipe(Path(recipe.path).read_text()).part("features", FeaturesConfig),
             version=version,
             environment=environment,
         )

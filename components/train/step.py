@@ -66,7 +66,7 @@ def make_candidate(
     return seal(
         candidate,
         name="candidate",
-        recipe=read_recipe(recipe).name,
+        recipe=read_recipe(candidate / "recipe.yaml").name,
         feature_service=FeatureService(name=service["service"], hash=service["service_hash"]),
     )
 

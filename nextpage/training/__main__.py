@@ -18,7 +18,7 @@ from nextpage.interactions.sequences import sequences_from_table
 from nextpage.layouts.features import FEATURE_SIZES
 from nextpage.layouts.pages import PagesConfig
 from nextpage.models.decoder import CausalDecoder, DecoderConfig
-from nextpage.recipes import Recipe, read_recipe
+from nextpage.recipes import Recipe, parse_recipe
 from nextpage.tokenizers.semantic_ids import SemanticIds
 from nextpage.tokenizers.vocabulary import Vocabulary
 from nextpage.training.batches import Batches
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--recipe", type=Path, required=True, help="a resolved recipe, YAML")
     parser.add_argument("--output", type=Path, required=True, help="folder of the model")
     arguments = parser.parse_args()
-    recipe = read_recipe(arguments.recipe)
+    recipe = parse_recipe(arguments.recipe.read_text())
     semantic_ids = SemanticIds.read(arguments.semantic_ids)
     join()
     try:

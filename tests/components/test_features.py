@@ -12,6 +12,7 @@ from components.features.step import build_features
 from nextpage.interactions.log import BEHAVIOURS, INTERACTION_SCHEMA, Dataset
 from nextpage.interactions.sequences import sequences_from_table
 from nextpage.interactions.slices import FeaturesConfig
+from nextpage.recipes import read_recipe
 from tests.synthetic import START, write_dataset
 
 EVERYTHING = FeaturesConfig(events=512, stride=12)
@@ -153,7 +154,9 @@ def test_an_unknown_environment_is_refused(dataset, tmp_path):
 
 def test_the_component_writes_the_folder_the_card_and_its_cost(dataset, tmp_path):
     metrics = dsl.Metrics(uri=str(tmp_path / "metrics"))
+    read_recipe("genrec").write(tmp_path / "recipe")
     features_component.python_func(
+        recipe=dsl.Artifact(uri=str(tmp_path / "recipe")),
         clean=dsl.Dataset(uri=str(dataset.folder)),
         features=dsl.Dataset(uri=str(tmp_path / "features")),
         card=dsl.Markdown(uri=str(tmp_path / "card.md")),
