@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Sequence
 
 from nextpage.recommender import Recommender
-
 from serving.batching import BatchingConfig, MicroBatcher
 from serving.endpoint import Endpoint
 from serving.events import EventLog

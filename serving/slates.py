@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from nextpage.recommender import Query, Recommendation, Recommender
 
+from nextpage.recommender import Query, Recommendation, Recommender
 from serving import schema
 from serving.catalogue import Catalogue
 from serving.metrics import INVALID_ITEMS

@@ -25,9 +25,7 @@ def write_dataset(folder: Path, *, users: int = 60, items: int = 200, pages: int
     category = [CATEGORIES[row % len(CATEGORIES)] for row in range(items)]
     brand = [f"brand {row % 7}" for row in range(items)]
     text = [f"{category[row]} {brand[row]} kind {row // len(CATEGORIES)}" for row in range(items)]
-    pq.write_table(
-        pa.table({"item_id": item_ids, "text": text, "category": category, "brand": brand}), dataset.items
-    )
+    pq.write_table(pa.table({"item_id": item_ids, "text": text, "category": category, "brand": brand}), dataset.items)
     user_ids = [f"u{row:03d}" for row in range(users)]
     age = [("19-24", "25-34", "65+")[row % 3] for row in range(users)]
     pq.write_table(pa.table({"user_id": user_ids, "age": age}), dataset.users)
@@ -38,9 +36,7 @@ def write_dataset(folder: Path, *, users: int = 60, items: int = 200, pages: int
         own = draw.choice(items, size=12, replace=False, p=popularity / popularity.sum())
         for page in range(pages):
             moment = START + timedelta(days=2 * page, seconds=int(draw.integers(36_000, 72_000)))
-            chosen = {
-                int(draw.choice(own)) if draw.random() < 0.8 else int(draw.integers(items)) for _ in range(6)
-            }
+            chosen = {int(draw.choice(own)) if draw.random() < 0.8 else int(draw.integers(items)) for _ in range(6)}
             for position, row in enumerate(sorted(chosen)):
                 behaviour = ("ordered", "ordered", "ordered", "clicked", "exposed")[position % 5]
                 rows.append(

@@ -74,7 +74,7 @@ def test_a_recommender_takes_the_body_of_a_checkpoint_and_keeps_its_own_tokens(c
     assert torch.equal(decoder.layers[2].mlp.up_proj.weight, source.layers[2].mlp.up_proj.weight)
     assert torch.equal(decoder.norm.weight, source.norm.weight)
     assert torch.equal(decoder.embed_tokens.weight, tokens)
-    with pytest.raises(ValueError, match="mlp_width is 81, that of .* is 80"):
+    with pytest.raises(ValueError, match=r"mlp_width is 81, that of .* is 80"):
         initialise_from_qwen2(small_decoder(**shape | {"mlp_width": 81}), checkpoint)
 
 
