@@ -61,7 +61,8 @@ def own_recency(history: Sequences, s: int, half_life_days: float) -> tuple[np.n
     """The distinct items that history s ordered, and their shares (which sum to 1): rows int [n], float [n]."""
     events = slice(history.offset[s], history.offset[s + 1])
     ordered = history.behaviour[events] == ORDERED
-    age = (history.as_of[s] - history.time[events][ordered]) / DAY
+    time = history.time[events][ordered]
+    age = (time.max(initial=0) - time) / DAY  # since the last order, which changes no share and cannot round all to 0
     items, place = np.unique(history.item[events][ordered], return_inverse=True)
     weight = np.bincount(place, weights=np.exp2(-age / half_life_days), minlength=len(items))
-    return items, weight / max(weight.sum(), np.finfo(float).tiny)
+    return items, weight / max(weight.sum(), 1.0)
