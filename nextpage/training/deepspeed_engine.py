@@ -45,7 +45,8 @@ def make_engine(objective: NextToken, config: TrainingConfig) -> Any:
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=BETAS)
+    # Fused: ZeRO's flat partitions outgrow the cache, and an operation at a time would pass over them six times.
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=BETAS, fused=True)
     settings = {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_clipping": config.clip,

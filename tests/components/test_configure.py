@@ -1,0 +1,85 @@
+"""A run's recipe is resolved once, and what is misspelt stops it before it starts."""
+
+from pathlib import Path
+
+import pytest
+from kfp import dsl, local
+
+from components.configure.component import configure
+from components.configure.step import resolve
+from nextpage.recipes import read_recipe
+from nextpage.tokenizers.item_tokenizer import TokenizerConfig
+from nextpage.training.config import TrainingConfig
+
+
+def test_the_shipped_recipe_resolves_as_it_is() -> None:
+    assert resolve("genrec", []) == read_recipe("genrec")
+
+
+def test_a_recipe_may_come_as_its_text() -> None:
+    chosen = resolve("name: mine\ntraining: {steps: 7}\n", ["training.learning_rate=0.5"])
+    assert chosen.name == "mine"
+    assert chosen.part("training", TrainingConfig) == TrainingConfig(steps=7, learning_rate=0.5)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("training.step=7", "genrec: training sets step = 7, which TrainingConfig has not: use steps"),
+        ("tokenizer.quantiser.code=7", "genrec: tokenizer.quantiser sets code = 7, which ResidualKMeansConfig has"),
+        ("traning.steps=7", "'traning.steps=7' names no section of recipe 'genrec': validation, features"),
+        ("steps=7", "setting 'steps=7' is not of the form section.key=value"),
+        ("training.steps=0", "steps 0 and batch_tokens 2000 must be at least 1"),
+        ("layout.page_wise=2", "page_wise is 2"),
+        ("repeat_prior.weight=1", "the repeat prior's weight is 1"),
+    ],
+)
+def test_a_wrong_setting_is_named_before_anything_runs(setting: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        resolve("genrec", [setting])
+
+
+def test_a_section_that_no_part_reads_is_named() -> None:
+    with pytest.raises(ValueError, match="recipe 'mine' has sections that no part reads: alignment, traning"):
+        resolve("name: mine\ntraning: {}\nalignment: {}\n", [])
+
+
+@dsl.pipeline(name="configuring")
+def configuring(recipe: str, settings: str, codebook_size: int, training_steps: int) -> dsl.Artifact:
+    chosen = configure(
+        recipe=recipe, settings=settings, codebook_size=codebook_size, training_steps=training_steps, encoder=""
+    )
+    return chosen.outputs["resolved"]
+
+
+def test_the_component_writes_the_recipe_with_named_overrides_under_the_settings(tmp_path: Path) -> None:
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path), raise_on_error=True)
+    settings = "training.steps=9 layout.page_wise=1"
+    run = configuring(recipe="genrec", settings=settings, codebook_size=64, training_steps=5)
+    written = Path(run.output.path)
+    assert written.read_text() == resolve("genrec", ["tokenizer.quantiser.codes=64", *settings.split()]).to_yaml()
+    (card,) = tmp_path.glob("*/configure/card")
+    assert card.read_text().startswith("# Recipe genrec\n")
+    assert "steps: 9" in card.read_text()
+
+
+def written(folder: Path, **parameters: object) -> str:
+    resolved, card = dsl.Artifact(uri=str(folder / "resolved")), dsl.Markdown(uri=str(folder / "card"))
+    configure.python_func(recipe="genrec", resolved=resolved, card=card, **parameters)
+    return (folder / "resolved").read_text()
+
+
+def test_the_component_takes_zero_and_empty_as_the_recipe_says(tmp_path: Path) -> None:
+    assert written(tmp_path, encoder="", codebook_size=0) == read_recipe("genrec").to_yaml()
+
+
+def test_the_component_fails_on_a_setting_that_no_part_knows_and_writes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="training sets step = 9"):
+        written(tmp_path, settings="training.step=9")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_named_override_that_is_given_reaches_its_part() -> None:
+    chosen = resolve("genrec", ["tokenizer.encoder=minilm", "tokenizer.quantiser.codes=16"])
+    assert chosen.part("tokenizer", TokenizerConfig).quantiser.codes == 16
+    assert chosen.part("tokenizer", TokenizerConfig).encoder == "minilm"
