@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -149,6 +150,28 @@ def test_the_model_is_shown_alone_and_with_its_prior_and_they_differ(dataset, fe
     card = (tmp_path / "card.md").read_text()
     assert "**Model**" in card
     assert "**Model with prior**" in card
+
+
+def test_new_items_are_ranked_by_a_search_of_their_own_and_what_prompts_have_forgotten_is_taken_out(
+    dataset, features, semantic_ids, trial, tmp_path
+):
+    class Foreseeing(Frequent):
+        """Among new items: first one that the prompt forgot and the history holds, then all that the page brings."""
+
+        def rankings(self, prompts: Sequences, k: int) -> Rankings:
+            new = np.full((len(prompts), k), -1, dtype=np.int32)
+            for row in range(len(prompts)):
+                forgotten = trial.histories.item[trial.histories.offset[row]]
+                page = trial.new_truth.item[trial.new_truth.offset[row] : trial.new_truth.offset[row + 1]]
+                new[row, : 1 + len(page)] = [forgotten, *page]
+            return replace(super().rankings(prompts, k), new=new)
+
+    run(dataset, features, Foreseeing(semantic_ids), tmp_path)
+    figures = json.loads((tmp_path / "metrics.json").read_text())
+    for name in ("model", "model_with_prior"):
+        assert figures[name]["new_items"]["HR@1"] == 1.0
+        assert figures[name]["new_items"]["Recall@50"] == 1.0
+        assert figures[name]["HR@1"] < 1.0
 
 
 def test_without_a_prior_only_the_model_alone_is_shown(dataset, features, semantic_ids, tmp_path):
