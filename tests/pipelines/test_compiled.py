@@ -1,0 +1,80 @@
+"""The compiled pipeline, as the cluster gets it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from google.protobuf import json_format
+from kfp.pipeline_spec import pipeline_spec_pb2
+
+from components.images import BASE_IMAGE
+from pipelines.compiler import compile_pipelines
+
+STEPS = {
+    "configure",
+    "ingest",
+    "validate",
+    "features",
+    "tokenize",
+    "train",
+    "evaluate",
+    "release",
+    "monitor",
+    "report",
+}
+AFTER = {
+    "features": "require",
+    "tokenize": "require",
+    "train": "require-2",
+    "release": "require-4",
+}
+"""Which gate each step waits on, beside what it reads."""
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    (path,) = compile_pipelines(tmp_path_factory.mktemp("compiled"))
+    assert path.stat().st_size < 1 << 20
+    loaded: dict[str, Any] = yaml.safe_load(path.read_text())
+    return loaded
+
+
+def test_kfp_accepts_the_yaml(spec: dict[str, Any]) -> None:
+    parsed = json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
+    assert parsed.pipeline_info.name == "nextpage-recommender"
+
+
+def test_the_run_form_has_at_most_fifteen_parameters_each_with_a_default_and_a_description(
+    spec: dict[str, Any],
+) -> None:
+    parameters = spec["root"]["inputDefinitions"]["parameters"]
+    assert 10 <= len(parameters) <= 15
+    for name, parameter in parameters.items():
+        assert "defaultValue" in parameter or parameter.get("isOptional"), name
+        assert len(parameter["description"]) > 10, name
+
+
+def test_all_steps_are_there_and_each_runs_in_our_image(spec: dict[str, Any]) -> None:
+    tasks = spec["root"]["dag"]["tasks"]
+    assert {name for name in tasks if not name.startswith("require")} == STEPS
+    images = {executor["container"]["image"] for executor in spec["deploymentSpec"]["executors"].values()}
+    assert images == {BASE_IMAGE}
+
+
+def test_every_step_waits_on_the_gate_before_it(spec: dict[str, Any]) -> None:
+    tasks = spec["root"]["dag"]["tasks"]
+    for step, gate in AFTER.items():
+        assert gate in tasks[step]["dependentTasks"], step
+
+
+def test_steps_that_act_are_never_cached(spec: dict[str, Any]) -> None:
+    tasks = spec["root"]["dag"]["tasks"]
+    cached = {name for name, task in tasks.items() if task.get("cachingOptions", {}).get("enableCache")}
+    assert cached.isdisjoint({"features", "monitor"})
+    assert {"ingest", "tokenize", "train"} <= cached
+
+
+def test_compiling_twice_gives_the_same_file(tmp_path: Path) -> None:
+    first, second = (compile_pipelines(tmp_path / name)[0].read_text() for name in "ab")
+    assert first == second
