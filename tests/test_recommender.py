@@ -92,9 +92,11 @@ def test_an_answer_is_the_same_whatever_queries_stand_beside_it(queries: list[Qu
 
 
 def test_a_neighbour_that_asks_for_more_than_the_beam_changes_nothing() -> None:
-    narrow, wide = query(["i03", "i17"], k=3), query(["i40"], k=ITEMS)
-    (alone,) = recommender().recommend([narrow])
-    assert rows(recommender().recommend([wide, narrow])[1]) == rows(alone)
+    narrow = [query([f"i{row:02d}", f"i{row + 9:02d}"], k=BEAMS) for row in range(20)]
+    alone = [rows(answer) for answer in recommender().recommend(narrow)]
+    wide = recommender().recommend([replace(asked, k=ITEMS) for asked in narrow])
+    assert alone != [rows(answer)[:BEAMS] for answer in wide]  # a wider beam would have shown
+    assert [rows(answer) for answer in recommender().recommend([*narrow, query(["i40"], k=ITEMS)])[:-1]] == alone
 
 
 def test_a_small_k_is_the_beginning_of_a_larger_one_within_the_beam() -> None:
