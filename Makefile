@@ -44,7 +44,7 @@ lint: $(READY) ## Check style, format, types and the direction of imports.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 format: $(READY) ## Put imports and format in order.
 	$(BIN)/ruff check --fix --select I .
