@@ -34,6 +34,11 @@ def join() -> None:
 
 def make_engine(objective: NextToken, config: TrainingConfig) -> Any:
     """A DeepSpeed engine over the objective, with AdamW that decays matrices only."""
+    if config.bf16 and config.zero_stage == 0:
+        raise ValueError(
+            "zero_stage is 0 and bf16 is on: DeepSpeed would run its fp16 optimiser, whose fp32 weights cannot be read "
+            "back at the end; use zero_stage 1, or bf16 false"
+        )
     import deepspeed
 
     if config.zero_stage == ZERO_PARTITIONS_WEIGHTS:
