@@ -2,10 +2,12 @@
 
 import copy
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, is_dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -83,8 +85,20 @@ def _build(kind: type[Config], settings: dict[str, Any], place: str) -> Config:
         if key not in types:
             known = ", ".join(types)
             raise ValueError(f"recipe {place} sets {key} = {value!r}, which {kind.__name__} has not: use {known}")
-        if is_dataclass(types[key]) and isinstance(value, dict):
-            value = _build(cast(type[Any], types[key]), value, f"{place}.{key}")
-        is_tuple = get_origin(types[key]) is tuple
-        arguments[key] = tuple(value) if is_tuple and isinstance(value, list) else value
+        arguments[key] = _fitted(types[key], value, f"{place}.{key}")
     return kind(**arguments)
+
+
+def _fitted(kind: Any, value: Any, place: str) -> Any:
+    """The value as its setting's type; raises ValueError where it is of another. YAML reads 2e-3 as text, 1 as int."""
+    if is_dataclass(kind) and isinstance(value, dict):
+        return _build(cast(type[Any], kind), value, place)
+    if get_origin(kind) is tuple and isinstance(value, list):
+        value = tuple(value)
+    if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
+        with suppress(ValueError):
+            value = float(value)
+    kinds = [get_origin(one) or one for one in (get_args(kind) if isinstance(kind, UnionType) else (kind,))]
+    if not isinstance(value, tuple(kinds)) or (isinstance(value, bool) and bool not in kinds):
+        raise ValueError(f"recipe {place} is {value!r}: it must be {' or '.join(one.__name__ for one in kinds)}")
+    return value
