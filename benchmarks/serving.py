@@ -130,7 +130,6 @@ def peak_memory_mb(process: "subprocess.Popen[bytes]") -> float:
 
 def write_random_release(folder: Path, items: int = 27_007) -> Path:
     """A sealed release of the default decoder with the weights it starts from."""
-    from nextpage.layouts.features import FEATURE_SIZES
     from nextpage.models.decoder import CausalDecoder, DecoderConfig
     from nextpage.recipes import Recipe
     from nextpage.recommender import write_parts
@@ -145,7 +144,6 @@ def write_random_release(folder: Path, items: int = 27_007) -> Path:
     config = DecoderConfig(
         vocabulary_size=vocabulary.size,
         level_ranges=tuple(vocabulary.level_range(level) for level in range(3)),
-        feature_sizes=FEATURE_SIZES,
     )
     table = pa.table({"item_id": list(semantic_ids.item_ids), "orders": draw.integers(0, 1000, items)})
     recipe = Recipe(name="random", sections={})

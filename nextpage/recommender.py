@@ -206,7 +206,7 @@ def read_decoder(folder: Path) -> CausalDecoder:
     """The model of a release or model folder, in fp32 on the CPU."""
     raw = json.loads((folder / "decoder.json").read_text())
     raw["level_ranges"] = tuple(tuple(bounds) for bounds in raw["level_ranges"])
-    decoder = CausalDecoder(DecoderConfig(**raw | {"feature_sizes": tuple(raw["feature_sizes"])}))
+    decoder = CausalDecoder(DecoderConfig(**raw))
     decoder.load_state_dict(load_file(folder / "weights.safetensors"))
     return decoder
 

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 
 from nextpage.interactions.sequences import Sequences
-from nextpage.layouts.features import FEATURE_SIZES
 from nextpage.models.decoder import CausalDecoder, DecoderConfig
 from nextpage.tokenizers.vocabulary import Vocabulary
 
@@ -51,7 +50,6 @@ def small_decoder(**changes: object) -> CausalDecoder:
     config = DecoderConfig(
         vocabulary_size=VOCABULARY.size,
         level_ranges=tuple(VOCABULARY.level_range(level) for level in range(len(SIZES))),
-        feature_sizes=FEATURE_SIZES,
         width=32,
         layers=2,
         heads=4,

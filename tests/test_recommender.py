@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nextpage.interactions.sequences import Sequences
-from nextpage.layouts.features import FEATURE_SIZES
 from nextpage.recipes import Recipe
 from nextpage.recommender import Query, Recommendation, Recommender, load_recommender, write_parts
 from nextpage.release import FeatureService, ReleaseRefused, seal
@@ -40,7 +39,7 @@ def items() -> pa.Table:
 
 @cache
 def recommender(prior: float = 0.5) -> Recommender:
-    model = decoder(SIZES, feature_sizes=FEATURE_SIZES)
+    model = decoder(SIZES)
     return Recommender(decoder=model, semantic_ids=semantic_ids(), items=items(), recipe=recipe(prior))
 
 
@@ -186,7 +185,7 @@ def test_the_most_ordered_items_are_the_popular_ones() -> None:
 
 @pytest.fixture
 def release(tmp_path: Path) -> Path:
-    model = decoder(SIZES, feature_sizes=FEATURE_SIZES)
+    model = decoder(SIZES)
     write_parts(tmp_path, decoder=model, semantic_ids=semantic_ids(), items=items(), recipe=recipe())
     seal(tmp_path, name="r1", recipe="test", feature_service=SERVICE)
     return tmp_path

@@ -5,8 +5,7 @@ values; a beam owns only those of its own codes, at most L - 1 of them, which fo
 softmax runs over the scores of both parts together, so nothing is approximated.
 
 Letters in names and comments: B prompts, T positions of the longest prompt and its SEP, W beams, D width, H heads,
-G key-value heads, R = H / G, K width of a head, J codes of the suffix, L levels of a semantic ID,
-F features of a token.
+G key-value heads, R = H / G, K width of a head, J codes of the suffix, L levels of a semantic ID.
 """
 
 import copy
@@ -100,7 +99,7 @@ class EagerEngine:
     def step(self, state: Cache, parents: Tensor, codes: Tensor, level: int) -> Frontier[Cache]:
         """The engine's contract; see `nextpage/decoding/engine.py`."""
         tokens = codes.long() + self.decoder.config.level_ranges[level - 1][0]
-        x = self.decoder.embed(tokens, self._no_features(*tokens.shape))
+        x = self.decoder.embed(tokens)
         position = (state.lengths + level)[:, None]
         layers = []
         for layer, cache in zip(self._layers(), state.layers, strict=True):
@@ -115,18 +114,10 @@ class EagerEngine:
 
     def _embed(self, prompts: Prompts) -> Tensor:
         """Prompts and the SEP that ends each → [B, T, D]"""
-        (batch, longest), lengths = prompts.tokens.shape[:2], prompts.lengths
-        features = self._no_features(batch, longest + 1) if prompts.features is None else prompts.features
         embed = self.decoder.embed_merged if prompts.tokens.ndim == 3 else self.decoder.embed
-        x = F.pad(embed(prompts.tokens, features[:, :longest]), (0, 0, 0, 1))
-        row = torch.arange(batch, device=lengths.device)
-        x[row, lengths] = self.decoder.embed(torch.full_like(lengths, SEP), features[row, lengths])
+        x, lengths = F.pad(embed(prompts.tokens), (0, 0, 0, 1)), prompts.lengths
+        x[torch.arange(len(x), device=x.device), lengths] = self.decoder.embed(torch.full_like(lengths, SEP))
         return x
-
-    def _no_features(self, *shape: int) -> Tensor:
-        """As in training, a token without features carries value 0 of each. → int64 [*shape, F]"""
-        count = len(self.decoder.config.feature_sizes)
-        return torch.zeros(*shape, count, dtype=torch.int64, device=self.decoder.embed_tokens.weight.device)
 
     def _logits(self, x: Tensor, level: int) -> Tensor:
         start, stop = self.decoder.config.level_ranges[level]

@@ -4,7 +4,7 @@ An engine keeps no position or cache of its own. Each call returns a `Frontier`,
 state is never changed, so that two searches may start from one prefill.
 
 Letters in names and comments: B prompts, T tokens of the longest prompt, L levels of a semantic ID, W beams, S codes
-of the level, F features of a token.
+of the level.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,6 @@ class Prompts:
 
     tokens: Tensor  # int64 [B, T, L]: an item a position, merged; or [B, T]: plain tokens
     lengths: Tensor  # int64 [B], 0 to T
-    features: Tensor | None = None  # int64 [B, T + 1, F]: SEP's stand at the prompt's length; None means all 0
 
     def __post_init__(self) -> None:
         batch, longest = self.tokens.shape[:2]
@@ -29,11 +28,6 @@ class Prompts:
             raise ValueError(f"{batch} prompts have lengths of shape {tuple(self.lengths.shape)}: one length a prompt")
         if batch and not 0 <= int(self.lengths.min()) <= int(self.lengths.max()) <= longest:
             raise ValueError(f"a prompt's length leaves the range 0 to {longest}, the positions of `tokens`")
-        if self.features is not None and self.features.shape[:2] != (batch, longest + 1):
-            raise ValueError(
-                f"features of prompts have shape {tuple(self.features.shape)}, expected ({batch}, {longest + 1}, …): "
-                "one row a position, and one more for SEP"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

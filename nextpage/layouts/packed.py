@@ -33,7 +33,6 @@ class Packed:
     """
 
     tokens: Tensor  # int64 [N, L]
-    features: Tensor  # int64 [N, F], 0 where a token has no such feature
     is_context: Tensor  # bool [N]
     sequence: Tensor  # int64 [N]
     block: Tensor  # int64 [N], distinct over sequences

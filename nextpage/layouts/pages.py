@@ -8,7 +8,6 @@ import torch
 
 from nextpage.interactions.log import BEHAVIOURS
 from nextpage.interactions.sequences import Sequences
-from nextpage.layouts.features import context_features, request_features
 from nextpage.layouts.packed import IGNORED, Packed, Span
 from nextpage.tokenizers.vocabulary import PAD, SEP
 
@@ -48,7 +47,6 @@ def lay_out(
     in a page: so it is laid out the same whatever stands beside it. Lay out anew each epoch.
     """
     context = prompt_events(sequences, config)
-    features = context_features(context)
     parts, spans, start = [], [], 0
     for row in range(len(sequences)):
         read = slice(context.offset[row], context.offset[row + 1])
@@ -56,7 +54,7 @@ def lay_out(
         targets = _target_events(sequences, whole, int(sequences.target_from[row]), config, draws[row])
         last = targets["time"].max(initial=0)  # what comes at or after the last target is seen by none
         read = slice(read.start, read.start + int(np.searchsorted(context.time[read], last)))
-        encoded = _context(context, read, features, item_tokens)
+        encoded = _context(context, read, item_tokens)
         branches = _branches(targets, encoded, item_tokens, config)
         parts += [encoded, branches]
         middle = start + len(encoded["time"])
@@ -68,13 +66,12 @@ def lay_out(
     return Packed(**columns, sequence=torch.from_numpy(owner), spans=tuple(spans), bin_size=bin_size)
 
 
-def _context(context: Sequences, read: slice, features: np.ndarray, item_tokens: np.ndarray) -> Columns:
+def _context(context: Sequences, read: slice, item_tokens: np.ndarray) -> Columns:
     """One token an event; its page is its block."""
     count = read.stop - read.start
     turned = np.diff(context.page[read], prepend=context.page[read][:1]) != 0
     return {
         "tokens": item_tokens[context.item[read]],
-        "features": features[read],
         "is_context": np.ones(count, dtype=bool),
         "block": np.cumsum(turned),
         "position": np.arange(count),
@@ -112,11 +109,6 @@ def _branches(targets: Columns, context: Columns, item_tokens: np.ndarray, confi
     before[:, 0] = np.where(targets["place"] == 0, SEP, np.roll(codes[:, -1], 1) if items else SEP)
 
     seen = np.searchsorted(context["time"], targets["time"])
-    previous = np.concatenate([[-1], context["time"]])[seen]
-    features = np.zeros((slots, levels, context["features"].shape[1]), dtype=np.int64)
-    request = request_features(targets["time"], previous)
-    features[slot, 0] = np.where((targets["place"] == 0)[:, None], request, 0)
-
     step = np.arange(levels)
     columns: Columns = {
         "tokens": np.full((slots, levels), PAD),
@@ -136,7 +128,7 @@ def _branches(targets: Columns, context: Columns, item_tokens: np.ndarray, confi
     tokens = np.full((slots * levels, levels), PAD)
     tokens[:, 0] = flat["tokens"]
     is_context = np.zeros(slots * levels, dtype=bool)
-    return flat | {"tokens": tokens, "features": features.reshape(slots * levels, -1), "is_context": is_context}
+    return flat | {"tokens": tokens, "is_context": is_context}
 
 
 def _fill_bins(branch: np.ndarray, place: np.ndarray, capacity: int) -> tuple[np.ndarray, int]:

@@ -1,7 +1,7 @@
 """A causal decoder whose weights bear Qwen2's names, over tokens that carry their own positions and masks.
 
 Letters in names and comments: N tokens, D width, H heads, G key-value heads, K width of a head, L levels of a
-semantic ID, F features of a token, V tokens of the vocabulary.
+semantic ID, V tokens of the vocabulary.
 
 Every function is over tokens `[..., D]`: training passes flat `[N, D]` rows without padding, decoding passes
 `[batch, beams, D]`. What a token may see is the caller's: `attention_inputs` gives queries, keys and values, and
@@ -21,11 +21,10 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
-    """The shape of a decoder. The first three follow from the tokenizer and the layout; a recipe sets the others."""
+    """The shape of a decoder. The first two follow from the tokenizer; a recipe sets the others."""
 
     vocabulary_size: int = 0
     level_ranges: tuple[tuple[int, int], ...] = ()  # first and last + 1 token of each level of a semantic ID
-    feature_sizes: tuple[int, ...] = ()  # values of each feature that a token may carry
     width: int = 256
     layers: int = 2
     heads: int = 4
@@ -142,7 +141,6 @@ class CausalDecoder(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocabulary_size, config.width)
         levels = len(config.level_ranges)
         self.merger = TokenMerger(levels, config.width) if levels else None
-        self.embed_features = nn.ModuleList(nn.Embedding(size, config.width) for size in config.feature_sizes)
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.width, config.norm_epsilon)
         self.lm_head = None if config.tied_head else nn.Linear(config.width, config.vocabulary_size, bias=False)
@@ -154,23 +152,17 @@ class CausalDecoder(nn.Module):
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
 
-    def embed(self, tokens: Tensor, features: Tensor | None = None) -> Tensor:
-        """Plain tokens. tokens int [...], features int [..., F] or None → [..., D]"""
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Plain tokens. tokens int [...] → [..., D]"""
         embedded: Tensor = self.embed_tokens(tokens)
-        return self._add_features(embedded, features)
+        return embedded
 
-    def embed_merged(self, tokens: Tensor, features: Tensor | None = None) -> Tensor:
-        """Whole items, one vector each. tokens int [..., L], features int [..., F] or None → [..., D]"""
+    def embed_merged(self, tokens: Tensor) -> Tensor:
+        """Whole items, one vector each. tokens int [..., L] → [..., D]"""
         if self.merger is None:
             raise ValueError("a decoder without level_ranges has no token merger")
         merged: Tensor = self.merger(self.embed_tokens(tokens))
-        return self._add_features(merged, features)
-
-    def _add_features(self, x: Tensor, features: Tensor | None) -> Tensor:
-        if features is not None:
-            for column, embedding in enumerate(self.embed_features):
-                x = x + embedding(features[..., column])
-        return x
+        return merged
 
     def forward(self, x: Tensor, position: Tensor, attend: Attend) -> Tensor:
         """Embedded tokens to normed hidden states. x [N, D], position int [N] → [N, D]"""

@@ -43,7 +43,7 @@ def load_qwen2(folder: Path) -> CausalDecoder:
 def initialise_from_qwen2(decoder: CausalDecoder, folder: Path) -> None:
     """Give a recommender's decoder the layers and final norm of a checkpoint of its shape.
 
-    Semantic IDs are words that no language model knows: embeddings, merger and features stay as they were made.
+    Semantic IDs are words that no language model knows: embeddings and merger stay as they were made.
     """
     config = qwen2_config(folder)
     for name in ("width", "layers", "heads", "kv_heads", "head_width", "mlp_width"):

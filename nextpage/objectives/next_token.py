@@ -10,8 +10,8 @@ from nextpage.models.decoder import Attend, CausalDecoder
 
 def embed_packed(model: CausalDecoder, packed: Packed) -> Tensor:
     """Items of the context merged, tokens of the targets plain → [N, D]"""
-    x = model.embed(packed.tokens[:, 0], packed.features)
-    merged = model.embed_merged(packed.tokens[packed.is_context], packed.features[packed.is_context])
+    x = model.embed(packed.tokens[:, 0])
+    merged = model.embed_merged(packed.tokens[packed.is_context])
     return x.index_put((packed.is_context.nonzero(as_tuple=True)[0],), merged.to(x.dtype))
 
 

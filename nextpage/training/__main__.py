@@ -15,7 +15,6 @@ import torch.distributed as dist
 from safetensors.torch import save_file
 
 from nextpage.interactions.sequences import sequences_from_table
-from nextpage.layouts.features import FEATURE_SIZES
 from nextpage.layouts.pages import PagesConfig
 from nextpage.models.decoder import CausalDecoder, DecoderConfig
 from nextpage.recipes import Recipe, parse_recipe
@@ -64,8 +63,7 @@ def _train(histories: Path, semantic_ids: SemanticIds, recipe: Recipe, output: P
 def make_decoder(config: DecoderConfig, vocabulary: Vocabulary) -> CausalDecoder:
     """A fresh model of that shape for the vocabulary."""
     ranges = tuple(vocabulary.level_range(level) for level in range(len(vocabulary.sizes)))
-    fitted = replace(config, vocabulary_size=vocabulary.size, level_ranges=ranges, feature_sizes=FEATURE_SIZES)
-    return CausalDecoder(fitted)
+    return CausalDecoder(replace(config, vocabulary_size=vocabulary.size, level_ranges=ranges))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ from nextpage.gates import Verdict
 from nextpage.interactions.histories import requests
 from nextpage.interactions.log import Dataset
 from nextpage.interactions.sequences import Sequences
-from nextpage.layouts.features import FEATURE_SIZES
 from nextpage.recipes import Recipe
 from nextpage.recommender import Rankings, write_parts
 from nextpage.release import FeatureService, seal
@@ -260,7 +259,7 @@ def test_the_component_evaluates_a_sealed_release_as_its_recipe_says(dataset, fe
 
 def untrained_release(semantic_ids: SemanticIds, recipe: Recipe, folder: Path) -> Path:
     items = pa.table({"item_id": pa.array(semantic_ids.item_ids, pa.string()), "orders": np.arange(200)})
-    model = decoder(semantic_ids.sizes, feature_sizes=FEATURE_SIZES)
+    model = decoder(semantic_ids.sizes)
     write_parts(folder, decoder=model, semantic_ids=semantic_ids, items=items, recipe=recipe)
     seal(folder, name="r1", recipe=recipe.name, feature_service=FeatureService(name="recommender_r1", hash="f00d"))
     return folder

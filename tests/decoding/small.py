@@ -12,8 +12,6 @@ from nextpage.models.decoder import CausalDecoder, DecoderConfig
 from nextpage.tokenizers.semantic_ids import SemanticIds
 from nextpage.tokenizers.vocabulary import Vocabulary
 
-FEATURE_SIZES = (3, 2)
-
 
 def semantic_ids(codes: list[tuple[int, ...]], sizes: tuple[int, ...]) -> SemanticIds:
     names = np.asarray([f"item{number:03d}" for number in range(len(codes))], dtype=object)
@@ -83,7 +81,6 @@ def decoder(
     layers: int = 2,
     kv_heads: int = 2,
     seed: int = 0,
-    feature_sizes: tuple[int, ...] = FEATURE_SIZES,
 ) -> CausalDecoder:
     """A random decoder with weights large enough that its distributions are far from uniform."""
     vocabulary = Vocabulary(sizes)
@@ -91,7 +88,6 @@ def decoder(
     model = CausalDecoder(
         DecoderConfig(
             vocabulary_size=vocabulary.size,
-            feature_sizes=feature_sizes,
             level_ranges=tuple(vocabulary.level_range(level) for level in range(len(sizes))),
             width=16,
             layers=layers,
@@ -111,12 +107,10 @@ def random_prompts(sizes: tuple[int, ...], lengths: list[int], seed: int = 0) ->
     generator = np.random.default_rng(seed)
     codes = generator.integers(0, sizes, size=(len(lengths), max(lengths) + 1, len(sizes)))
     tokens = torch.from_numpy(Vocabulary(sizes).tokens(codes))
-    features = generator.integers(0, FEATURE_SIZES, size=(len(lengths), max(lengths) + 2, len(FEATURE_SIZES)))
-    return Prompts(tokens=tokens, lengths=torch.tensor(lengths), features=torch.from_numpy(features))
+    return Prompts(tokens=tokens, lengths=torch.tensor(lengths))
 
 
 def only(prompts: Prompts, index: int) -> Prompts:
     """One prompt of a batch, without its padding."""
     row, length = slice(index, index + 1), int(prompts.lengths[index])
-    features = None if prompts.features is None else prompts.features[row, : length + 1]
-    return Prompts(tokens=prompts.tokens[row, :length], lengths=prompts.lengths[row], features=features)
+    return Prompts(tokens=prompts.tokens[row, :length], lengths=prompts.lengths[row])

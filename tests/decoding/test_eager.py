@@ -14,7 +14,7 @@ from nextpage.decoding.trie import Trie
 from nextpage.models.decoder import CausalDecoder
 from nextpage.tokenizers.semantic_ids import SemanticIds
 from nextpage.tokenizers.vocabulary import SEP, Vocabulary
-from tests.decoding.small import FEATURE_SIZES, catalogues, decoder, only, random_prompts
+from tests.decoding.small import catalogues, decoder, only, random_prompts
 
 SIZES = (5, 4, 3)
 
@@ -33,13 +33,10 @@ def full_log_prob(model: CausalDecoder, prompts: Prompts, index: int, codes: np.
     sizes = tuple(stop - start for start, stop in model.config.level_ranges)
     prompt, totals = only(prompts, index), []
     read, length = prompt.tokens[0], int(prompt.lengths[0])
-    own = torch.zeros(length + 1, len(FEATURE_SIZES), dtype=torch.int64)
-    own = own if prompt.features is None else prompt.features[0]
-    features = torch.cat([own, torch.zeros(len(sizes) - 1, len(FEATURE_SIZES), dtype=torch.int64)])
     for tokens in Vocabulary(sizes).tokens(codes):
         suffix = torch.tensor([SEP, *tokens[:-1].tolist()])
         embed = model.embed_merged if read.ndim == 2 else model.embed
-        x = torch.cat([embed(read, features[:length]), model.embed(suffix, features[length:])])
+        x = torch.cat([embed(read), model.embed(suffix)])
         hidden = model(x, torch.arange(len(x)), causal)[length:]
         levels = [model.code_logits(hidden[level], level).log_softmax(-1) for level in range(len(sizes))]
         starts = [start for start, _ in model.config.level_ranges]
@@ -141,9 +138,3 @@ def test_bf16_keeps_the_ranking_close_and_leaves_the_given_decoder_in_fp32() -> 
 def test_a_length_outside_the_prompt_is_refused(length: int) -> None:
     with pytest.raises(ValueError, match="leaves the range 0 to 3"):
         Prompts(tokens=torch.zeros(1, 3, 2, dtype=torch.int64), lengths=torch.tensor([length]))
-
-
-def test_features_without_a_row_for_sep_are_refused() -> None:
-    tokens, features = torch.zeros(1, 3, 2, dtype=torch.int64), torch.zeros(1, 3, 4, dtype=torch.int64)
-    with pytest.raises(ValueError, match=r"shape \(1, 3, 4\), expected \(1, 4, …\)"):
-        Prompts(tokens=tokens, lengths=torch.tensor([3]), features=features)

@@ -9,7 +9,6 @@ from nextpage.decoding.eager import EagerEngine
 from nextpage.decoding.prompts import prompts_of
 from nextpage.decoding.trie import Trie
 from nextpage.interactions.sequences import Sequences
-from nextpage.layouts.features import FEATURE_SIZES
 from nextpage.layouts.pages import PagesConfig, lay_out
 from nextpage.models.attention import dense_attention
 from nextpage.models.decoder import CausalDecoder
@@ -65,7 +64,7 @@ def test_an_item_has_the_same_probability_in_training_and_in_generation(seed: in
     item_tokens = Vocabulary(SIZES).tokens(table.codes)
     pages = [generator.integers(0, ITEMS, size=generator.integers(1, 4)).tolist() for _ in range(6)]
     times = (1_000 * DAY + np.cumsum(generator.integers(1, 40 * DAY, size=6))).tolist()
-    model = decoder(SIZES, feature_sizes=FEATURE_SIZES, seed=seed)
+    model = decoder(SIZES, seed=seed)
     trie, engine = Trie.build(table), EagerEngine(model)
     learnt = trained_log_prob(model, history(pages, times, learn_from=times[0]), item_tokens)
     assert len(learnt) == sum(map(len, pages))
@@ -73,7 +72,7 @@ def test_an_item_has_the_same_probability_in_training_and_in_generation(seed: in
         seen = times.index(time)
         past = history(pages[: seen + 1], times[: seen + 1], learn_from=time)
         past = past.select(past.time < time)
-        prompts = prompts_of(Sequences(**{**vars(past), "as_of": np.array([time])}), item_tokens, POINT_WISE, items=100)
+        prompts = prompts_of(past, item_tokens, POINT_WISE, items=100)
         codes = torch.from_numpy(Vocabulary(SIZES).codes(np.asarray(tokens))).long()
         scored = score_items(engine, prompts, trie, trie.rows(codes)[None, None])
         assert scored.item() == pytest.approx(log_prob, abs=1e-4)

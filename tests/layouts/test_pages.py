@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from nextpage.interactions.sequences import Sequences
-from nextpage.layouts.features import FEATURE_SIZES, context_features, request_features
 from nextpage.layouts.packed import IGNORED, Packed, visible
 from nextpage.layouts.pages import PagesConfig, lay_out
 from nextpage.models.attention import branch_attention
@@ -160,28 +159,6 @@ def test_a_history_is_laid_out_the_same_whatever_stands_beside_it() -> None:
     of_two = together.sequence == 2
     assert torch.equal(together.tokens[of_two], alone.tokens)
     assert torch.equal(together.target[of_two], alone.target)
-
-
-def test_features_count_an_items_earlier_occurrences_and_stay_inside_their_sizes() -> None:
-    item = np.array([3, 5, 3, 3, 3], dtype=np.int32)
-    sequences = Sequences(
-        user_id=np.array(["a", "b"], dtype=object),
-        as_of=np.array([100 * DAY] * 2),
-        target_from=np.array([100 * DAY] * 2),
-        offset=np.array([0, 4, 5]),
-        item=item,
-        behaviour=np.array([2, 1, 2, 2, 0], dtype=np.int8),
-        page=np.array([0, 0, 1, 2, 0]),
-        time=np.array([0, 0, 3, 10, 10]) * DAY,
-    )
-    behaviour, met, since, gap, weekday = context_features(sequences).T
-    assert behaviour.tolist() == [3, 2, 3, 3, 1]
-    assert met.tolist() == [1, 1, 2, 3, 1]  # never, never, once, twice; user b is another person
-    assert since.tolist() == [0, 0, 3, 5, 0]  # 3 days lie in [2, 4), 7 days in [7, 11)
-    assert gap.tolist() == [0, 0, 3, 5, 0]
-    assert weekday.tolist() == [4, 4, 7, 7, 7]  # 1970-01-01 was a Thursday
-    assert (context_features(random_sequences(9)).max(axis=0) < FEATURE_SIZES).all()
-    assert (request_features(np.array([10**10, 5]), np.array([0, -1])) < FEATURE_SIZES).all()
 
 
 def test_a_share_outside_zero_to_one_is_refused() -> None:

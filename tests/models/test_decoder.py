@@ -43,7 +43,6 @@ def _causal(tokens: int) -> Packed:
     nothing, count = torch.zeros(tokens, dtype=torch.long), torch.arange(tokens)
     return Packed(
         tokens=count[:, None],
-        features=nothing[:, None],
         is_context=nothing.bool(),
         sequence=nothing,
         block=nothing,

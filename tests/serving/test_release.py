@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from nextpage.layouts.features import FEATURE_SIZES
 from nextpage.recipes import Recipe
 from nextpage.recommender import Query, load_recommender, write_parts
 from nextpage.release import FeatureService, seal
@@ -35,7 +34,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "orders": draw.integers(0, 1000, ITEMS),
         }
     )
-    model = decoder(SIZES, feature_sizes=FEATURE_SIZES)
+    model = decoder(SIZES)
     recipe = Recipe(name="test", sections={})
     write_parts(folder, decoder=model, semantic_ids=semantic_ids, items=items, recipe=recipe)
     seal(folder, name="r1", recipe="test", feature_service=FeatureService(name="recommender_r1", hash="f00d"))
