@@ -28,7 +28,7 @@ class DecoderConfig:
     width: int = 256
     layers: int = 2
     heads: int = 4
-    kv_heads: int = 2
+    kv_heads: int = 4
     head_width: int = 64
     mlp_width: int = 768
     rope_theta: float = 10_000.0

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from nextpage.interactions.sequences import sequences_from_table
 from nextpage.layouts.pages import PagesConfig
 from nextpage.models.decoder import CausalDecoder, DecoderConfig
+from nextpage.models.initialisation import mimetic
 from nextpage.recipes import Recipe, parse_recipe
 from nextpage.tokenizers.semantic_ids import SemanticIds
 from nextpage.tokenizers.vocabulary import Vocabulary
@@ -53,15 +54,15 @@ def _train(histories: Path, semantic_ids: SemanticIds, recipe: Recipe, output: P
         seed=config.seed,
     )
     torch.manual_seed(config.seed)
-    model = make_decoder(recipe.part("model", DecoderConfig), vocabulary)
+    model = make_decoder(recipe.part("model", DecoderConfig), vocabulary, config.seed)
     weights = train(model, batches, config, output)
     if dist.get_rank() == 0:
         (output / "decoder.json").write_text(json.dumps(asdict(model.config), indent=1))
         save_file(weights, output / "weights.safetensors")
 
 
-def make_decoder(config: DecoderConfig, vocabulary: Vocabulary) -> CausalDecoder:
-    """A fresh model of that shape for the vocabulary."""
+def make_decoder(config: DecoderConfig, vocabulary: Vocabulary, seed: int) -> CausalDecoder:
+    """A fresh model of that shape for the vocabulary, which starts by copying."""
     ranges = tuple(vocabulary.level_range(level) for level in range(len(vocabulary.sizes)))
     return CausalDecoder(replace(config, vocabulary_size=vocabulary.size, level_ranges=ranges))
 

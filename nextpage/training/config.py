@@ -7,11 +7,11 @@ from dataclasses import dataclass
 class TrainingConfig:
     """One step learns from about `batch_tokens` tokens over all processes; `zero_stage` is DeepSpeed's (0 to 3)."""
 
-    steps: int = 560
-    batch_tokens: int = 8_000
-    learning_rate: float = 2e-3
+    steps: int = 2_000
+    batch_tokens: int = 2_000
+    learning_rate: float = 1e-3
     warmup: float = 0.01  # share of the steps
-    weight_decay: float = 0.01
+    weight_decay: float = 0.3
     clip: float = 1.0
     bf16: bool = True
     zero_stage: int = 1

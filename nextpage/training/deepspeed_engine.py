@@ -11,7 +11,7 @@ import torch.distributed as dist
 from nextpage.objectives.next_token import NextToken
 from nextpage.training.config import TrainingConfig
 
-BETAS = (0.9, 0.95)
+BETAS = (0.9, 0.99)
 ZERO_PARTITIONS_WEIGHTS = 3
 
 
