@@ -64,7 +64,9 @@ def _train(histories: Path, semantic_ids: SemanticIds, recipe: Recipe, output: P
 def make_decoder(config: DecoderConfig, vocabulary: Vocabulary, seed: int) -> CausalDecoder:
     """A fresh model of that shape for the vocabulary, which starts by copying."""
     ranges = tuple(vocabulary.level_range(level) for level in range(len(vocabulary.sizes)))
-    return CausalDecoder(replace(config, vocabulary_size=vocabulary.size, level_ranges=ranges))
+    decoder = CausalDecoder(replace(config, vocabulary_size=vocabulary.size, level_ranges=ranges))
+    mimetic(decoder, seed)
+    return decoder
 
 
 if __name__ == "__main__":
