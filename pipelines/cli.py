@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
+FULL_TRAINING = "training.steps=4200"
+
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="Override of the recipe, section.key=value; may be repeated.")
 ]
@@ -27,6 +29,7 @@ def run(
     data: Data = "completejourney",
     data_options: Options = "{}",
     settings: Settings = None,
+    full: Annotated[bool, typer.Option("--full", help="Train three times as long as the demo.")] = False,
     runs: Annotated[Path, typer.Option(help="Where run folders lie.")] = Path("runs"),
 ) -> None:
     """Run the pipeline on this machine: from a raw log to a release, with summary.json and report.html."""
@@ -34,7 +37,8 @@ def run(
     from pipelines.summary import collect
 
     folder = runs / name
-    arguments = _arguments(recipe, data, data_options, settings) | {
+    longer = [FULL_TRAINING] if full else []
+    arguments = _arguments(recipe, data, data_options, [*longer, *(settings or [])]) | {
         "release_name": name,
         "checkpoints": str((folder / "checkpoints").absolute()),
         "served_from": str(folder / "release"),
@@ -74,7 +78,7 @@ def submit(
     """Start the pipeline on a Kubeflow cluster."""
     from pipelines.compiler import submit_run
 
-    arguments = _arguments(recipe, data, data_options, settings) | {"release_name": name}
+    arguments = _arguments(recipe, data, data_options, settings or []) | {"release_name": name}
     typer.echo(submit_run(host, name, arguments, experiment=experiment, namespace=namespace))
 
 
@@ -127,10 +131,10 @@ def inspect(release: Folder) -> None:
         typer.echo(f"{(release / path).stat().st_size:>12,}  {path}")
 
 
-def _arguments(recipe: str, data: str, options: str, settings: list[str] | None) -> dict[str, Any]:
+def _arguments(recipe: str, data: str, options: str, settings: list[str]) -> dict[str, Any]:
     """Pipeline parameters. A recipe file travels as its text: the cluster does not see this machine's disk."""
     text = Path(recipe).read_text() if Path(recipe).suffix in (".yaml", ".yml") else recipe
-    return {"recipe": text, "source": data, "source_options": options, "settings": " ".join(settings or [])}
+    return {"recipe": text, "source": data, "source_options": options, "settings": " ".join(settings)}
 
 
 def _features(release: Path, features: Path | None) -> Path:

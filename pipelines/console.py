@@ -55,10 +55,9 @@ class Console(io.TextIOBase):
             if line == self._hidden_until:
                 self._hidden_until = None
             return None
-        if line.startswith("[KFP Executor"):
-            if "Got executor_input" in line:
-                self._hidden_until = "}"
-            return None
+        line, executor, said = line.partition("[KFP Executor")
+        if executor and "Got executor_input" in said:
+            self._hidden_until = "}"
         if line.startswith("Traceback (most recent call last)"):
             self._failing = True
             return None

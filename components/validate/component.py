@@ -28,6 +28,7 @@ def validate(
         verdict: Is the data set good enough to learn from? A gate.
         metrics: Rows and quarantined rows, seconds and peak memory.
     """
+    import logging
     from pathlib import Path
 
     from components.measure import measured
@@ -37,6 +38,7 @@ def validate(
     from nextpage.recipes import parse_recipe
 
     bounds = parse_recipe(Path(recipe.path).read_text()).part("validation", ValidationBounds)
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
     with measured() as cost:
         found = judge(Path(raw.path), Path(clean.path), Path(quarantine.path), Path(docs.path), bounds)
     found.verdict.write(Path(verdict.path))

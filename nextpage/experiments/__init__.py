@@ -1,0 +1,1 @@
+"""Assignment, statistics and verdicts of A/B tests. Empty until the gate joins the pipeline."""

@@ -47,7 +47,7 @@ def train(model: CausalDecoder, batches: Batches, config: TrainingConfig, folder
             done, last = step + 1, step + 1 == config.steps
             if done % config.log_every == 0 or last:
                 line = meter.line(done, rate)
-                moving.set_postfix_str(f"loss {line.loss:.3f}, {line.tokens_per_second:,.0f} tokens/s")
+                moving.set_postfix_str(f"loss {line.loss:.3f}, {line.tokens_per_second:,.0f} tokens/s", refresh=False)
             stop = _any(bool(terminated))
             if done % config.checkpoint_every == 0 or last or stop:
                 checkpoints.save(engine, folder, done, keep=config.keep_checkpoints)
