@@ -73,13 +73,17 @@ def submit(
     data_options: Options = "{}",
     settings: Settings = None,
     experiment: Annotated[str, typer.Option(help="Experiment in the UI.")] = "nextpage",
-    namespace: Annotated[str | None, typer.Option(help="Namespace, where Kubeflow has many users.")] = None,
+    namespace: Annotated[str | None, typer.Option(help="Profile, where Kubeflow has many users.")] = None,
+    token: Annotated[
+        str | None, typer.Option(help="Bearer token, where one is asked.", envvar="KF_PIPELINES_TOKEN")
+    ] = None,
 ) -> None:
     """Start the pipeline on a Kubeflow cluster."""
     from pipelines.compiler import submit_run
 
     arguments = _arguments(recipe, data, data_options, settings or []) | {"release_name": name}
-    typer.echo(submit_run(host, name, arguments, experiment=experiment, namespace=namespace))
+    started = submit_run(host, name, arguments, experiment=experiment, namespace=namespace, token=token)
+    typer.echo(started)
 
 
 @app.command()

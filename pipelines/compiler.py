@@ -17,13 +17,24 @@ def compile_pipelines(folder: Path) -> list[Path]:
     return [path]
 
 
-def submit_run(host: str, name: str, arguments: Mapping[str, Any], *, experiment: str, namespace: str | None) -> str:
-    """Start a run on the Kubeflow Pipelines at `host`; the run's address in the UI."""
+def submit_run(
+    host: str,
+    name: str,
+    arguments: Mapping[str, Any],
+    *,
+    experiment: str,
+    namespace: str | None = None,
+    token: str | None = None,
+) -> str:
+    """Start a run on the Kubeflow Pipelines at `host`; the run's address in the UI.
+
+    `namespace` is the user's profile where Kubeflow has many users; `token` a bearer token where it asks for one.
+    """
     from kfp import Client
 
     from pipelines.recommender import recommender
 
-    client = Client(host=host, namespace=namespace or "kubeflow")
+    client = Client(host=host, existing_token=token)
     started = client.create_run_from_pipeline_func(
         recommender, arguments=dict(arguments), run_name=name, experiment_name=experiment, namespace=namespace
     )

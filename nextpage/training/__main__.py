@@ -18,6 +18,7 @@ from nextpage.interactions.sequences import sequences_from_table
 from nextpage.layouts.pages import PagesConfig
 from nextpage.models.decoder import CausalDecoder, DecoderConfig
 from nextpage.models.initialisation import mimetic
+from nextpage.models.qwen2 import initialise_from_qwen2
 from nextpage.recipes import Recipe, parse_recipe
 from nextpage.tokenizers.semantic_ids import SemanticIds
 from nextpage.tokenizers.vocabulary import Vocabulary
@@ -54,18 +55,20 @@ def _train(histories: Path, semantic_ids: SemanticIds, recipe: Recipe, output: P
         seed=config.seed,
     )
     torch.manual_seed(config.seed)
-    model = make_decoder(recipe.part("model", DecoderConfig), vocabulary, config.seed)
+    model = make_decoder(recipe.part("model", DecoderConfig), vocabulary, config)
     weights = train(model, batches, config, output)
     if dist.get_rank() == 0:
         (output / "decoder.json").write_text(json.dumps(asdict(model.config), indent=1))
         save_file(weights, output / "weights.safetensors")
 
 
-def make_decoder(config: DecoderConfig, vocabulary: Vocabulary, seed: int) -> CausalDecoder:
-    """A fresh model of that shape for the vocabulary, which starts by copying."""
+def make_decoder(shape: DecoderConfig, vocabulary: Vocabulary, config: TrainingConfig) -> CausalDecoder:
+    """A fresh model for the vocabulary, which starts by copying, or from a checkpoint's layers."""
     ranges = tuple(vocabulary.level_range(level) for level in range(len(vocabulary.sizes)))
-    decoder = CausalDecoder(replace(config, vocabulary_size=vocabulary.size, level_ranges=ranges))
-    mimetic(decoder, seed)
+    decoder = CausalDecoder(replace(shape, vocabulary_size=vocabulary.size, level_ranges=ranges))
+    mimetic(decoder, config.seed)
+    if config.pretrained:
+        initialise_from_qwen2(decoder, Path(config.pretrained))
     return decoder
 
 

@@ -19,6 +19,7 @@ class TrainingConfig:
     keep_checkpoints: int = 2
     log_every: int = 10
     seed: int = 0
+    pretrained: str = ""  # folder of a Qwen2 checkpoint to take the layers from; the model must have its shape
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch_tokens < 1:

@@ -13,7 +13,9 @@ from nextpage.models.attention import branch_attention, dense_attention
 from nextpage.models.decoder import CausalDecoder, DecoderConfig
 from nextpage.models.qwen2 import initialise_from_qwen2, load_qwen2
 from nextpage.objectives.next_token import embed_packed
-from tests.histories import random_item_tokens, random_sequences, small_decoder
+from nextpage.training.__main__ import make_decoder
+from nextpage.training.config import TrainingConfig
+from tests.histories import VOCABULARY, random_item_tokens, random_sequences, small_decoder
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
@@ -75,6 +77,14 @@ def test_a_recommender_takes_the_body_of_a_checkpoint_and_keeps_its_own_tokens(c
     assert torch.equal(decoder.embed_tokens.weight, tokens)
     with pytest.raises(ValueError, match=r"mlp_width is 81, that of .* is 80"):
         initialise_from_qwen2(small_decoder(**shape | {"mlp_width": 81}), checkpoint)
+
+
+def test_training_starts_from_a_checkpoint_that_the_recipe_names(checkpoint: Path) -> None:
+    shape = DecoderConfig(width=48, layers=3, heads=6, kv_heads=2, head_width=8, mlp_width=80)
+    decoder = make_decoder(shape, VOCABULARY, TrainingConfig(pretrained=str(checkpoint)))
+    source = load_qwen2(checkpoint)
+    assert torch.equal(decoder.layers[0].self_attn.q_proj.weight, source.layers[0].self_attn.q_proj.weight)
+    assert decoder.embed_tokens.num_embeddings == VOCABULARY.size
 
 
 def test_branch_attention_equals_the_dense_reference() -> None:
