@@ -21,7 +21,7 @@ help: ## List the targets.
 
 setup: $(READY) ## Make .venv; the other targets do so too.
 
-# uv comes from the same constraints file and installs in a third of pip's time. Where it cannot, pip is asked.
+# uv comes from the same constraints file. Where it cannot install, pip is asked.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 13) or sys.exit(f"Nextpage needs Python 3.11 or 3.12, \
 	{sys.executable} is {sys.version.split()[0]}: name another by make PYTHON=python3.12")'
