@@ -66,7 +66,7 @@ def main() -> None:
     ).walk(start=0, rank=0, processes=1)
     batches = list(islice(walk, given.batches))
     torch.manual_seed(config.seed)
-    model = make_decoder(recipe.part("model", DecoderConfig), vocabulary)
+    model = make_decoder(recipe.part("model", DecoderConfig), vocabulary, config)
     weights = sum(weight.numel() for weight in model.parameters())
     print(f"{weights:,} weights, {len(batches)} batches of {sum(map(len, batches)) / len(batches):,.0f} tokens")
     print_packing(batches)
