@@ -18,6 +18,9 @@ def prompts_of(sequences: Sequences, item_tokens: np.ndarray, layout: PagesConfi
     batch, longest = len(read), int(lengths.max(initial=0))
     row = np.repeat(np.arange(batch), lengths)
     place = np.arange(len(read.item)) - np.repeat(read.offset[:-1], lengths)
-    tokens = np.zeros((batch, longest, item_tokens.shape[1]), dtype=np.int64)
-    tokens[row, place] = item_tokens[read.item]
-    return Prompts(tokens=torch.from_numpy(tokens), lengths=torch.from_numpy(lengths))
+    levels = item_tokens.shape[1]
+    tokens = torch.zeros(batch, longest, levels, dtype=torch.int64)
+    tokens[row, place] = torch.from_numpy(item_tokens[read.item])
+    if not layout.merged:
+        tokens, lengths = tokens.flatten(1), lengths * levels
+    return Prompts(tokens=tokens, lengths=torch.from_numpy(lengths))

@@ -6,7 +6,7 @@ many pages are learnt from it.
 """
 
 from dataclasses import dataclass, fields, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,7 +27,8 @@ class Span(NamedTuple):
 class Packed:
     """N tokens of several sequences, one after another, with no padding between them.
 
-    A context token is a whole item (its L codes become one vector); a target token is one plain token in column 0.
+    A context token is a whole item (its L codes become one vector) where `merged_context` says so; every other token is
+    one plain token in column 0.
     Targets lie in bins of `bin_size` slots and no block straddles two bins, so what a target sees of its own block is
     inside its bin. The slots that fill up a bin are blocks of their own with nothing to learn.
     """
@@ -42,12 +43,14 @@ class Packed:
     weight: Tensor  # float32 [N], of the token in the loss
     spans: tuple[Span, ...]
     bin_size: int
+    merged_context: bool = True
 
     def __len__(self) -> int:
         return len(self.sequence)
 
     def to(self, device: torch.device | str) -> "Packed":
-        moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name not in ("spans", "bin_size")}
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved: dict[str, Any] = {name: x.to(device) for name, x in columns.items() if isinstance(x, Tensor)}
         return replace(self, **moved)
 
     @property

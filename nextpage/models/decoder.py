@@ -21,10 +21,12 @@ Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
-    """The shape of a decoder. The first two follow from the tokenizer; a recipe sets the others."""
+    """The shape of a decoder. The first two follow from the tokenizer and the third from the layout; a recipe sets the
+    others."""
 
     vocabulary_size: int = 0
     level_ranges: tuple[tuple[int, int], ...] = ()  # first and last + 1 token of each level of a semantic ID
+    token_merger: bool = True
     width: int = 256
     layers: int = 2
     heads: int = 4
@@ -140,7 +142,7 @@ class CausalDecoder(nn.Module):
         self.config = config
         self.embed_tokens = nn.Embedding(config.vocabulary_size, config.width)
         levels = len(config.level_ranges)
-        self.merger = TokenMerger(levels, config.width) if levels else None
+        self.merger = TokenMerger(levels, config.width) if levels and config.token_merger else None
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.width, config.norm_epsilon)
         self.lm_head = None if config.tied_head else nn.Linear(config.width, config.vocabulary_size, bias=False)
@@ -160,7 +162,7 @@ class CausalDecoder(nn.Module):
     def embed_merged(self, tokens: Tensor) -> Tensor:
         """Whole items, one vector each. tokens int [..., L] → [..., D]"""
         if self.merger is None:
-            raise ValueError("a decoder without level_ranges has no token merger")
+            raise ValueError("this decoder has no token merger: was it made for a layout that does not merge?")
         merged: Tensor = self.merger(self.embed_tokens(tokens))
         return merged
 

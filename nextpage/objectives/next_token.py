@@ -1,16 +1,19 @@
 """GenRec Eq 4: the negative log-likelihood of a page's codes, given the history and the codes before them."""
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from nextpage.layouts.packed import IGNORED, Packed
 from nextpage.models.attention import branch_attention
 from nextpage.models.decoder import Attend, CausalDecoder
+from nextpage.objectives.objective import Objective
 
 
 def embed_packed(model: CausalDecoder, packed: Packed) -> Tensor:
-    """Items of the context merged, tokens of the targets plain → [N, D]"""
+    """Items of the context merged, where the layout says so; the other tokens plain → [N, D]"""
     x = model.embed(packed.tokens[:, 0])
+    if not packed.merged_context:
+        return x
     merged = model.embed_merged(packed.tokens[packed.is_context])
     return x.index_put((packed.is_context.nonzero(as_tuple=True)[0],), merged.to(x.dtype))
 
@@ -29,13 +32,25 @@ def next_token_loss(model: CausalDecoder, packed: Packed, attend: Attend | None 
     return (losses * weights).sum() / weights.sum()
 
 
-class NextToken(nn.Module):
-    """The objective with its model as one module, which is what DeepSpeed wraps."""
+def packed_flops(model: CausalDecoder, packed: Packed) -> float:
+    """Forward floating-point operations; a token sees about as many keys as its position says."""
+    keys = packed.position.float().mean().item() + 1
+    return model.flops_per_token(keys) * len(packed)
+
+
+class NextToken(Objective):
+    """Next-token prediction over packed histories."""
 
     def __init__(self, model: CausalDecoder) -> None:
         super().__init__()
-        self.model = model
+        self.model: CausalDecoder = model
 
-    def forward(self, packed: Packed) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: Packed) -> tuple[Tensor, Tensor]:
         """Losses and weights, as `token_losses`."""
-        return token_losses(self.model, packed)
+        return token_losses(self.model, batch)
+
+    def flops(self, batch: Packed) -> float:
+        return packed_flops(self.model, batch)
+
+    def read_outside(self) -> tuple[Tensor, ...]:
+        return (self.model.output_weight,)  # the tied head reads the embedding's

@@ -19,6 +19,7 @@ from nextpage.layouts.pages import PagesConfig
 from nextpage.models.decoder import CausalDecoder, DecoderConfig
 from nextpage.models.initialisation import mimetic
 from nextpage.models.qwen2 import initialise_from_qwen2
+from nextpage.objectives.next_token import NextToken
 from nextpage.recipes import Recipe, parse_recipe
 from nextpage.tokenizers.semantic_ids import SemanticIds
 from nextpage.tokenizers.vocabulary import Vocabulary
@@ -47,16 +48,18 @@ def main() -> None:
 def _train(histories: Path, semantic_ids: SemanticIds, recipe: Recipe, output: Path) -> None:
     config = recipe.part("training", TrainingConfig)
     vocabulary = Vocabulary(semantic_ids.sizes)
+    layout = recipe.part("layout", PagesConfig)
     batches = Batches(
         sequences=sequences_from_table(pq.read_table(histories), list(semantic_ids.item_ids)),
         item_tokens=vocabulary.tokens(semantic_ids.codes),
-        layout=recipe.part("layout", PagesConfig),
+        layout=layout,
         batch_tokens=config.batch_tokens,
         seed=config.seed,
     )
     torch.manual_seed(config.seed)
-    model = make_decoder(recipe.part("model", DecoderConfig), vocabulary, config)
-    weights = train(model, batches, config, output)
+    shape = replace(recipe.part("model", DecoderConfig), token_merger=layout.merged)
+    model = make_decoder(shape, vocabulary, config)
+    weights = train(NextToken(model), batches, config, output)
     if dist.get_rank() == 0:
         (output / "decoder.json").write_text(json.dumps(asdict(model.config), indent=1))
         save_file(weights, output / "weights.safetensors")

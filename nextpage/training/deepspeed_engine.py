@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from nextpage.objectives.next_token import NextToken
+from nextpage.objectives.objective import Objective
 from nextpage.training.config import TrainingConfig
 
 BETAS = (0.9, 0.99)
@@ -32,7 +32,7 @@ def join() -> None:
     )
 
 
-def make_engine(objective: NextToken, config: TrainingConfig) -> Any:
+def make_engine(objective: Objective, config: TrainingConfig) -> Any:
     """A DeepSpeed engine over the objective, with AdamW that decays matrices only."""
     if config.bf16 and config.zero_stage == 0:
         raise ValueError(
@@ -42,8 +42,8 @@ def make_engine(objective: NextToken, config: TrainingConfig) -> Any:
     import deepspeed
 
     if config.zero_stage == ZERO_PARTITIONS_WEIGHTS:
-        # The tied head reads the embedding's weight outside the embedding's own forward, where it would be gathered.
-        deepspeed.zero.register_external_parameter(objective, objective.model.output_weight)
+        for weight in objective.read_outside():
+            deepspeed.zero.register_external_parameter(objective, weight)
     matrices = [weight for weight in objective.parameters() if weight.ndim > 1]
     vectors = [weight for weight in objective.parameters() if weight.ndim <= 1]
     groups = [

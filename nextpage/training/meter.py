@@ -7,9 +7,6 @@ from pathlib import Path
 
 import torch
 
-from nextpage.layouts.packed import Packed
-from nextpage.models.decoder import CausalDecoder
-
 LOG = "log.jsonl"
 BACKWARD_AND_FORWARD = 3
 """Training FLOPs of a forward FLOP."""
@@ -22,7 +19,7 @@ class LogLine:
     step: int
     loss: float  # nats a token learnt
     learning_rate: float
-    tokens: int  # of all processes
+    tokens: int  # of all processes; candidates, where a reward model learns
     tokens_per_second: float
     mfu: float  # model FLOPs as a share of what a large matrix product of this precision reaches here
     padding: float  # share of the tokens
@@ -45,14 +42,13 @@ class Meter:
         self.steps, self.loss, self.tokens, self.padding, self.flops = 0, 0.0, 0, 0.0, 0.0
         self.started = time.perf_counter()
 
-    def add(self, loss: float, model: CausalDecoder, packed: Packed, processes: int) -> None:
-        """A step whose batch was shared by `processes`, each with about as much as `packed`."""
+    def add(self, loss: float, *, tokens: int, padding: float, flops: float) -> None:
+        """A step; `tokens` and forward `flops` are those of all processes."""
         self.steps += 1
         self.loss += loss
-        self.tokens += len(packed) * processes
-        self.padding += packed.padding
-        keys = packed.position.float().mean().item() + 1  # a token sees about as many as its position says
-        self.flops += BACKWARD_AND_FORWARD * model.flops_per_token(keys) * len(packed) * processes
+        self.tokens += tokens
+        self.padding += padding
+        self.flops += BACKWARD_AND_FORWARD * flops
 
     def line(self, step: int, rate: float) -> LogLine:
         """Close the stretch that ends with `step`."""

@@ -8,6 +8,7 @@ import torch.distributed as dist
 import yaml
 
 from nextpage.layouts.pages import PagesConfig
+from nextpage.objectives.next_token import NextToken
 from nextpage.training.batches import Batches
 from nextpage.training.config import TrainingConfig
 from nextpage.training.deepspeed_engine import join, leave
@@ -39,7 +40,7 @@ def main() -> None:
 
         Batches.walk = slow  # type: ignore[method-assign]
     join()
-    weights = train(small_decoder(), batches, config, folder)
+    weights = train(NextToken(small_decoder()), batches, config, folder)
     if dist.get_rank() == 0:
         from safetensors.torch import save_file
 
