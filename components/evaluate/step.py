@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from nextpage.evaluation.card import Findings, write_card
 from nextpage.evaluation.config import EvaluationConfig
@@ -15,10 +13,10 @@ from nextpage.evaluation.gates import Comparison, compare, invalid_items_gate, r
 from nextpage.evaluation.hallucination import hallucination_rate
 from nextpage.evaluation.harness import Report, evaluate_baselines, measure, number
 from nextpage.evaluation.metrics import DEPTH, check_ranking, without_seen
-from nextpage.evaluation.trial import Trial, read_trial
+from nextpage.evaluation.trial import model_prompts, read_trial
 from nextpage.gates import Verdict
 from nextpage.interactions.log import Dataset
-from nextpage.interactions.sequences import Sequences, sequences_from_table
+from nextpage.interactions.sequences import Sequences
 from nextpage.recommender import Rankings
 from nextpage.tokenizers.semantic_ids import SemanticIds
 
@@ -116,31 +114,6 @@ def evaluate_candidate(
     metrics.write_text(json.dumps(as_json(findings), indent=1, allow_nan=False))
     card.write_text(write_card(findings))
     return Outcome(recall=recall, invalid_items=invalid_items, figures=_figures(models, invalid_share))
-
-
-def model_prompts(evaluation: Path, trial: Trial, item_ids: list[str]) -> Sequences:
-    """The trial's prompts as the feature store gave them, in the trial's order.
-
-    Raises ValueError where a request is missing or has another moment: the features are then of another dataset.
-    """
-    table = pq.read_table(evaluation, filters=pc.field("request_id").isin(trial.request_id.tolist()))
-    asked = zip(table["user_id"].to_pylist(), table["request_id"].to_pylist(), strict=True)
-    row = {key: place for place, key in enumerate(asked)}
-    wanted = list(zip(trial.user_id.tolist(), trial.request_id.tolist(), strict=True))
-    missing = [key for key in wanted if key not in row]
-    if missing:
-        raise ValueError(
-            f"{len(missing)} of {len(wanted)} requests are not in {evaluation.name}, first that of user "
-            f"{missing[0][0]!r}, request {missing[0][1]!r}: build the features from this dataset"
-        )
-    prompts = sequences_from_table(table.take([row[key] for key in wanted]), item_ids)
-    moved = np.flatnonzero(prompts.as_of != trial.histories.as_of)
-    if len(moved):
-        raise ValueError(
-            f"request {wanted[moved[0]][1]!r} is as of {prompts.as_of[moved[0]]} in {evaluation.name} and of "
-            f"{trial.histories.as_of[moved[0]]} in the dataset: build the features from this dataset"
-        )
-    return prompts
 
 
 def as_json(findings: Findings) -> dict[str, object]:

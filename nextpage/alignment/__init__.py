@@ -1,1 +1,1 @@
-"""What is preferred: rewards, policy and preference objectives. Empty until the align step joins the pipeline."""
+"""What is preferred: rewards, answers drawn from the policy, and the objectives that learn from them."""

@@ -60,7 +60,7 @@ def search(
     node_BW = torch.zeros(batch, 1, dtype=torch.int32, device=device)
     score_BW = torch.zeros(batch, 1, device=device)
     for level, edge_codes in enumerate(trie.edge_codes):
-        edge_BWC, score_BWC = _expand(trie, level, node_BW, score_BW, frontier.logits, rank)
+        edge_BWC, score_BWC = expand(trie, level, node_BW, score_BW, frontier.logits, rank)
         last = level == trie.levels - 1
         score_BW, node_BW, place_BW = _best(score_BWC.flatten(1), edge_BWC.flatten(1), k if last else beam_width)
         if not last:
@@ -139,7 +139,7 @@ def _check(engine: Engine[State], trie: Trie, batch: int, beam_width: int, k: in
         )
 
 
-def _expand(
+def expand(
     trie: Trie, level: int, node_BW: Tensor, score_BW: Tensor, logits_BWS: Tensor, rank: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Every child of every beam: its edge int32 [B, W, C], and its score [B, W, C], DEAD where it may not be."""

@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from nextpage.evaluation.counts import Counts, count
 from nextpage.evaluation.slices import Slice, by_attribute, by_history_length, by_item_training, by_user_training
 from nextpage.evaluation.truth import Truth, seen_before
 from nextpage.interactions.histories import requests, training_histories
 from nextpage.interactions.log import BEHAVIOURS, Dataset
-from nextpage.interactions.sequences import Sequences
+from nextpage.interactions.sequences import Sequences, sequences_from_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +73,31 @@ def read_trial(
         counts=counts,
         slices=tuple(slices),
     )
+
+
+def model_prompts(evaluation: Path, trial: Trial, item_ids: list[str]) -> Sequences:
+    """The trial's prompts as the feature store gave them, in the trial's order.
+
+    Raises ValueError where a request is missing or has another moment: the features are then of another dataset.
+    """
+    table = pq.read_table(evaluation, filters=pc.field("request_id").isin(trial.request_id.tolist()))
+    asked = zip(table["user_id"].to_pylist(), table["request_id"].to_pylist(), strict=True)
+    row = {key: place for place, key in enumerate(asked)}
+    wanted = list(zip(trial.user_id.tolist(), trial.request_id.tolist(), strict=True))
+    missing = [key for key in wanted if key not in row]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} of {len(wanted)} requests are not in {evaluation.name}, first that of user "
+            f"{missing[0][0]!r}, request {missing[0][1]!r}: build the features from this dataset"
+        )
+    prompts = sequences_from_table(table.take([row[key] for key in wanted]), item_ids)
+    moved = np.flatnonzero(prompts.as_of != trial.histories.as_of)
+    if len(moved):
+        raise ValueError(
+            f"request {wanted[moved[0]][1]!r} is as of {prompts.as_of[moved[0]]} in {evaluation.name} and of "
+            f"{trial.histories.as_of[moved[0]]} in the dataset: build the features from this dataset"
+        )
+    return prompts
 
 
 def relevant_only(histories: Sequences, relevant: tuple[str, ...]) -> Sequences:

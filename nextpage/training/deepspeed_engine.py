@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 
 from nextpage.objectives.objective import Objective
-from nextpage.training.config import TrainingConfig
+from nextpage.training.config import LoopConfig
 
 BETAS = (0.9, 0.99)
 ZERO_PARTITIONS_WEIGHTS = 3
@@ -32,7 +32,7 @@ def join() -> None:
     )
 
 
-def make_engine(objective: Objective, config: TrainingConfig) -> Any:
+def make_engine(objective: Objective, config: LoopConfig) -> Any:
     """A DeepSpeed engine over the objective, with AdamW that decays matrices only."""
     if config.bf16 and config.zero_stage == 0:
         raise ValueError(

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from nextpage.objectives.objective import Batch, Objective
 from nextpage.progress import bar
 from nextpage.training import checkpoints
-from nextpage.training.config import TrainingConfig
+from nextpage.training.config import LoopConfig
 from nextpage.training.deepspeed_engine import make_engine, weights
 from nextpage.training.meter import Meter, peak_flops
 from nextpage.training.schedule import learning_rate
@@ -32,7 +32,7 @@ class Batches(Protocol):
 def train(
     objective: Objective,
     batches: Batches,
-    config: TrainingConfig,
+    config: LoopConfig,
     folder: Path,
     *,
     title: str = "train",
