@@ -1,5 +1,7 @@
 """What is generated has the probability that training gives it: one layout, two paths."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -41,9 +43,11 @@ def history(pages: list[list[int]], times: list[int], *, learn_from: int) -> Seq
 
 
 @torch.no_grad()
-def trained_log_prob(model: CausalDecoder, sequences: Sequences, item_tokens: np.ndarray) -> list[tuple[int, ...]]:
+def trained_log_prob(
+    model: CausalDecoder, sequences: Sequences, item_tokens: np.ndarray, layout: PagesConfig
+) -> list[tuple[int, ...]]:
     """(time, tokens …, log-probability) of each item that training learns as a branch of its own."""
-    packed = lay_out(sequences, item_tokens, POINT_WISE, [np.random.default_rng(0)])
+    packed = lay_out(sequences, item_tokens, layout, [np.random.default_rng(0)])
     hidden = model(embed_packed(model, packed), packed.position, dense_attention(packed))
     learnt = []
     levels = item_tokens.shape[1]
@@ -57,22 +61,34 @@ def trained_log_prob(model: CausalDecoder, sequences: Sequences, item_tokens: np
     return learnt
 
 
+@pytest.mark.parametrize("merged", [True, False])
 @pytest.mark.parametrize("seed", range(4))
-def test_an_item_has_the_same_probability_in_training_and_in_generation(seed: int) -> None:
+def test_an_item_has_the_same_probability_in_training_and_in_generation(seed: int, merged: bool) -> None:
+    layout = replace(POINT_WISE, merged=merged)
     generator = np.random.default_rng(seed)
     table = semantic_ids([tuple(codes) for codes in generator.integers(0, SIZES, (ITEMS, 3))], SIZES)
     item_tokens = Vocabulary(SIZES).tokens(table.codes)
     pages = [generator.integers(0, ITEMS, size=generator.integers(1, 4)).tolist() for _ in range(6)]
     times = (1_000 * DAY + np.cumsum(generator.integers(1, 40 * DAY, size=6))).tolist()
     model = decoder(SIZES, seed=seed)
+    if not merged:
+        model.merger = None
     trie, engine = Trie.build(table), EagerEngine(model)
-    learnt = trained_log_prob(model, history(pages, times, learn_from=times[0]), item_tokens)
+    learnt = trained_log_prob(model, history(pages, times, learn_from=times[0]), item_tokens, layout)
     assert len(learnt) == sum(map(len, pages))
     for time, *tokens, log_prob in learnt:
         seen = times.index(time)
         past = history(pages[: seen + 1], times[: seen + 1], learn_from=time)
         past = past.select(past.time < time)
-        prompts = prompts_of(past, item_tokens, POINT_WISE, items=100)
+        prompts = prompts_of(past, item_tokens, layout, items=100)
         codes = torch.from_numpy(Vocabulary(SIZES).codes(np.asarray(tokens))).long()
         scored = score_items(engine, prompts, trie, trie.rows(codes)[None, None])
-        assert scored.item() == pytest.approx(log_prob, abs=1e-4)
+        assert scored.item() == pytest.approx(log_prob, abs=1e-5)
+
+
+def test_an_unmerged_prompt_is_the_codes_of_the_last_items_one_after_another() -> None:
+    item_tokens = Vocabulary(SIZES).tokens(np.random.default_rng(0).integers(0, SIZES, (ITEMS, 3)))
+    past = history([[3, 1], [4], [1, 5, 9]], [DAY, 2 * DAY, 3 * DAY], learn_from=3 * DAY)
+    prompts = prompts_of(past, item_tokens, replace(POINT_WISE, merged=False), items=4)
+    assert prompts.lengths.tolist() == [12]
+    assert prompts.tokens.tolist() == [item_tokens[[4, 1, 5, 9]].reshape(-1).tolist()]
