@@ -20,7 +20,7 @@ MEANING = {
 }
 COLOURS = {PROMOTE: "#1a7f37", HOLD: "#9a6700", ROLLBACK: "#cf222e", INVALID: "#6e40c9"}
 FINDINGS = {"shown": "yes", "harmed": "**harm**", "undecided": "undecided", "no data": "no data"}
-LIMITS = """- A verdict is of the users and weeks that it saw. Other seasons, and users who were not there, are not in it.
+LIMITS = """- A verdict is of the users and weeks that it saw: of no other season, and of nobody who was not there.
 - Intervals and bounds rest on the normal distribution of means over users; a few users with huge values need more of
   them than `minimum_users` may ask.
 - Users are taken to be independent: where one sees what another was shown, or both draw on one stock, effects leak.

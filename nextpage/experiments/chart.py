@@ -5,7 +5,7 @@ import html
 from nextpage.experiments.gate import Point, Tested
 
 WIDTH, HEIGHT = 760, 260
-LEFT, RIGHT, TOP, BOTTOM = 64, 12, 26, 34
+LEFT, RIGHT, TOP, BOTTOM = 64, 28, 26, 34
 
 
 def effect_chart(tested: Tested, horizon_days: int) -> str:
