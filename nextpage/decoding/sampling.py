@@ -46,7 +46,7 @@ def sample(
             code = chosen = _draw(score_BGS, generator)
         else:
             edge_BGC, score_BGS = expand(trie, level, node, torch.zeros_like(score), frontier.logits, None)
-            chosen = _draw(score_BGS, generator)
+            chosen = _draw(score_BGS.masked_fill(_repeated(trie, level, edge_BGC), -torch.inf), generator)
             node = edge_BGC.gather(2, chosen[..., None])[..., 0]
             code = trie.edge_codes[level][node].long()
         score = score + score_BGS.gather(2, chosen[..., None])[..., 0]
@@ -55,6 +55,13 @@ def sample(
             frontier = engine.step(frontier.state, parents, code, level + 1)
             parents = torch.arange(draws, device=code.device).expand(batch, -1)
     return Sampled(codes=torch.stack(codes, dim=-1), log_prob=score)
+
+
+def _repeated(trie: Trie, level: int, edge_BGC: Tensor) -> Tensor:
+    """Which edges bear the code of the edge before, as those of items that share a semantic ID do: bool [B, G, C]. Such
+    a code may be drawn once, else it would be as many times too likely."""
+    code_BGC = trie.edge_codes[level][edge_BGC]
+    return code_BGC.diff(dim=-1, prepend=torch.full_like(code_BGC[..., :1], -1)) == 0
 
 
 def _draw(score: Tensor, generator: torch.Generator) -> Tensor:
