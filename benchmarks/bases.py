@@ -55,11 +55,11 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "movielens": (
         "features.events=256",
         "features.stride=96",
-        "tokenizer.quantiser.codes=32",
+        "tokenizer.quantiser.codes=64",
         "model.width=128",
         "model.head_width=32",
         "model.mlp_width=384",
-        "training.steps=900",
+        "training.steps=600",
         "decoding.prompt_items=192",
         "repeat_prior.weight=0",
     ),
