@@ -17,7 +17,7 @@ from nextpage.decoding.eager import EagerEngine
 from nextpage.decoding.prompts import prompts_of
 from nextpage.decoding.trie import Trie
 from nextpage.interactions.sequences import Sequences
-from nextpage.layouts.packed import IGNORED, Packed
+from nextpage.layouts.packed import IGNORED, Packed, visible
 from nextpage.layouts.pages import PagesConfig, lay_out, prompt_events
 from nextpage.objectives.next_token import next_token_loss, token_losses
 from nextpage.recipes import parse_recipe
@@ -25,7 +25,7 @@ from nextpage.recommender import load_recommender, read_decoder, write_parts
 from nextpage.release import FeatureService, seal
 from nextpage.tokenizers.semantic_ids import SemanticIds
 from nextpage.tokenizers.vocabulary import PAD
-from tests.histories import SIZES, VOCABULARY, random_item_tokens, random_sequences, small_decoder
+from tests.histories import DAY, SIZES, VOCABULARY, random_item_tokens, random_sequences, small_decoder
 
 TOKENS = random_item_tokens()
 UNMERGED = PagesConfig(page_wise=0.5, page_items=4, exposed_items=2, merged=False)
@@ -73,6 +73,19 @@ def _place_in_branch(packed: Packed, learnt: torch.Tensor) -> torch.Tensor:
     position = packed.position[learnt]
     before = (key[:, None] == key[None]).all(dim=-1) & (position[None] < position[:, None])
     return before.sum(dim=1)
+
+
+def test_codes_of_the_context_see_what_their_items_see_when_merged_and_the_codes_before_them() -> None:
+    sequences = random_sequences(2)
+    tied = replace(sequences, time=sequences.time - (sequences.page % 2) * 3 * DAY)  # pages in pairs of one moment
+    unmerged, merged = _lay_out(tied), _lay_out(tied, replace(UNMERGED, merged=True))
+    codes, items = unmerged.is_context.nonzero()[:, 0], merged.is_context.nonzero()[:, 0]
+    of_codes = visible(unmerged, codes, codes).view(len(items), 3, len(items), 3)
+    of_items = visible(merged, items, items)
+    for code in range(3):
+        for before in range(3):
+            expected = of_items if before <= code else of_items & ~torch.eye(len(items), dtype=torch.bool)
+            assert torch.equal(of_codes[:, code, :, before], expected)
 
 
 def test_the_packed_loss_is_that_of_separate_examples() -> None:
