@@ -3,7 +3,8 @@
 r = 1[s > τ] · Σ_j w_j · f_j (GenRec Eq 6 with further terms), then an item that was really chosen gets the highest r of
 its group (Eq 7). A new term is one function here, its name in TERMS, and a line of YAML.
 
-Every term: (prompts of B histories, item rows int [B, G], judge) → float32 [B, G], about 0 to 1. Rows are real.
+Every term: (prompts of B histories, item rows int [B, G], judge) → float32 [B, G], about 0 to 1. A row may be −1, which
+names no item: what a term says of it is not read.
 """
 
 from collections.abc import Callable, Sequence
@@ -55,20 +56,24 @@ def relevance(prompts: Sequences, items: np.ndarray, judge: Judge) -> np.ndarray
 
 def diversity(prompts: Sequences, items: np.ndarray, judge: Judge) -> np.ndarray:
     """The share of the group's other items that are of another category."""
-    category = judge.catalogue.category[items]
-    others = (category[:, :, None] != category[:, None, :]).sum(axis=2)
-    return (others / max(1, items.shape[1] - 1)).astype(np.float32)
+    category, real = judge.catalogue.category[items], items >= 0
+    another = (category[:, :, None] != category[:, None, :]) & real[:, None, :]
+    others = np.maximum(real.sum(axis=1, keepdims=True) - 1, 1)
+    share: np.ndarray = (another.sum(axis=2) / others).astype(np.float32)
+    return share
 
 
 def value(prompts: Sequences, items: np.ndarray, judge: Judge) -> np.ndarray:
     """Business value: the percentile of the item's price."""
-    return judge.catalogue.price[items]
+    percentile: np.ndarray = judge.catalogue.price[items]
+    return percentile
 
 
 def freshness(prompts: Sequences, items: np.ndarray, judge: Judge) -> np.ndarray:
     """1 for an item first seen when the page was asked for, halved every NEW_DAYS days of its age."""
     age = np.maximum(prompts.as_of[:, None] - judge.catalogue.first_seen[items], 0) / DAY
-    return np.exp2(-age / NEW_DAYS).astype(np.float32)
+    fresh: np.ndarray = np.exp2(-age / NEW_DAYS).astype(np.float32)
+    return fresh
 
 
 TERMS: dict[str, Term] = {term.__name__: term for term in (preference, relevance, diversity, value, freshness)}
@@ -76,8 +81,9 @@ TERMS: dict[str, Term] = {term.__name__: term for term in (preference, relevance
 
 @dataclass(frozen=True, kw_only=True)
 class RewardsConfig:
-    """`terms`: name → weight. `gate`: τ, the relevance that an item must exceed to earn anything (None: no gate).
-    `anchored`: what was really chosen gets the highest reward of its group."""
+    """`terms`: name → weight, none negative: else an item could earn less than codes that name none. `gate`: τ, the
+    relevance that an item must exceed to earn anything (None: no gate). `anchored`: what was really chosen gets the
+    highest reward of its group."""
 
     terms: dict[str, float] = field(default_factory=lambda: {"preference": 1.0})
     gate: float | None = 0.3
@@ -87,6 +93,9 @@ class RewardsConfig:
         unknown = set(self.terms) - set(TERMS)
         if unknown or not self.terms:
             raise ValueError(f"reward terms {sorted(unknown)} are unknown: use one or more of {', '.join(TERMS)}")
+        for name, weight in self.terms.items():
+            if not isinstance(weight, int | float) or not weight >= 0:
+                raise ValueError(f"reward term {name!r} weighs {weight!r}: use a number that is not negative")
 
 
 def rewards(
@@ -94,12 +103,11 @@ def rewards(
 ) -> np.ndarray:
     """Rewards float32 [B, G] of items int [B, G]; a row −1, which names no item, earns 0. `positives`: D+ of each
     prompt."""
-    real = np.maximum(items, 0)
     reward = np.zeros(items.shape, dtype=np.float32)
     for name, weight in config.terms.items():
-        reward += weight * TERMS[name](prompts, real, judge)
+        reward += weight * TERMS[name](prompts, items, judge)
     if config.gate is not None:
-        reward *= relevance(prompts, real, judge) > config.gate
+        reward *= relevance(prompts, items, judge) > config.gate
     reward[items < 0] = 0.0
     if config.anchored:
         chosen = np.stack([np.isin(row, own) for row, own in zip(items, positives, strict=True)])
