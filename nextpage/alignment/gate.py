@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nextpage.alignment.standing import CUTOFFS, Standing
-from nextpage.evaluation.bootstrap import BootstrapConfig, intervals, paired_intervals
+from nextpage.evaluation.bootstrap import BootstrapConfig, paired_intervals
 from nextpage.gates import Verdict
 
 GATE = "alignment"
@@ -51,8 +51,7 @@ def judge_alignment(base: Standing, aligned: Standing, users: np.ndarray, config
                 f"{-config.recall_margin:+.4f}"
             )
     before, after = base.figures, aligned.figures
-    rise = intervals({"rise": aligned.invalid - base.invalid}, np.arange(len(base.invalid)), config.bootstrap)["rise"]
-    if not rise.mean <= 0:
+    if not after["hallucination_rate"] <= before["hallucination_rate"]:
         broken.append(
             f"more is made up: {after['hallucination_rate']:.2%} of codes generated without the trie name no item, "
             f"{before['hallucination_rate']:.2%} before"
