@@ -1,10 +1,12 @@
 """The pipeline: from a raw log to a sealed release, a report and a watch on drift.
 
-`align` (between train and evaluate) and `deploy` with its gate (after release) join it as steps of their own.
+`align` has a gate that stops nothing: where an aligned model does not pass it, its base goes on. `deploy` with its gate
+(after release) joins as a step of its own.
 """
 
 from kfp import dsl
 
+from components.align.component import align
 from components.configure.component import configure
 from components.evaluate.component import evaluate
 from components.features.component import features
@@ -44,7 +46,8 @@ def recommender(
         source: Where the log comes from: completejourney, movielens, amazon or columns.
         source_options: Options of the source as JSON; for example {"households": 600}.
         recipe: Name of a shipped recipe (genrec), or a whole recipe as YAML text.
-        settings: Overrides of the recipe, section.key=value, apart by spaces; they win over the ones below.
+        settings: Overrides of the recipe, section.key=value, apart by spaces; they win over the ones below. Alignment
+            is set here: alignment.objective=none leaves the model as it was trained.
         encoder: Text encoder of the items. Empty, and 0 in the numbers below, means: as the recipe says.
         codebook_size: Codes of each level of a semantic ID.
         history_events: Events of a user that the feature store gives the model.
@@ -53,8 +56,8 @@ def recommender(
         beam_width: Beams of the search, in evaluation and in the release.
         release_name: Names the release and its feature services.
         feature_environment: Feast's stores: local (DuckDB, SQLite) or cluster (Redis).
-        checkpoints: A folder that outlives a killed training step, so that its retry goes on.
-        training_processes: Training processes on one machine, one a GPU.
+        checkpoints: A folder that outlives a killed train or align step, so that its retry goes on.
+        training_processes: Processes of training and of alignment on one machine, one a GPU.
         served_from: The release's path in the command that the report shows.
     """
     resolved = configure(
@@ -89,12 +92,21 @@ def recommender(
         processes=training_processes,
     ).after(healthy)
 
-    evaluated = evaluate(candidate=trained.outputs["candidate"], features=store, clean=clean)
+    aligned = align(
+        base=trained.outputs["candidate"],
+        features=store,
+        clean=clean,
+        checkpoints=checkpoints,
+        processes=training_processes,
+    )
+    candidate = aligned.outputs["candidate"]
+
+    evaluated = evaluate(candidate=candidate, features=store, clean=clean)
     good = require(verdict=evaluated.outputs["recall"]).set_display_name("require recall")
     valid = require(verdict=evaluated.outputs["invalid_items"]).set_display_name("require valid items")
 
     released = release(
-        candidate=trained.outputs["candidate"],
+        candidate=candidate,
         figures=evaluated.outputs["figures"],
         model_card=evaluated.outputs["card"],
         name=release_name,
@@ -120,8 +132,10 @@ def recommender(
         release=released.outputs["release"],
         predictions=watched.outputs["predictions"],
         findings=watched.outputs["findings"],
+        alignment=aligned.outputs["outcome"],
         data_verdict=validated.outputs["verdict"],
         tokenizer_verdict=tokenized.outputs["verdict"],
+        alignment_verdict=aligned.outputs["verdict"],
         recall_verdict=evaluated.outputs["recall"],
         invalid_items_verdict=evaluated.outputs["invalid_items"],
         ingest_metrics=ingested.outputs["metrics"],
@@ -129,6 +143,7 @@ def recommender(
         features_metrics=featured.outputs["metrics"],
         tokenize_metrics=tokenized.outputs["metrics"],
         train_metrics=trained.outputs["metrics"],
+        align_metrics=aligned.outputs["metrics"],
         evaluate_metrics=evaluated.outputs["metrics"],
         release_metrics=released.outputs["metrics"],
         monitor_metrics=watched.outputs["metrics"],

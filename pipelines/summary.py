@@ -9,10 +9,11 @@ from typing import Any
 from nextpage.gates import Verdict
 from pipelines.local import Run
 
-STEPS = ("ingest", "validate", "features", "tokenize", "train", "evaluate", "release", "monitor", "report")
+STEPS = ("ingest", "validate", "features", "tokenize", "train", "align", "evaluate", "release", "monitor", "report")
 VERDICTS = (
     ("validate", "verdict"),
     ("tokenize", "verdict"),
+    ("align", "verdict"),
     ("evaluate", "recall"),
     ("evaluate", "invalid_items"),
     ("monitor", "verdict"),

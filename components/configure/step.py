@@ -26,6 +26,9 @@ def _parts() -> dict[str, type[Any]]:
     """The configuration that each section is read as."""
     from components.monitor.config import MonitorConfig
     from components.validate.bounds import ValidationBounds
+    from nextpage.alignment.config import AlignmentConfig
+    from nextpage.alignment.reward_model import RewardModelConfig
+    from nextpage.alignment.rewards import RewardsConfig
     from nextpage.decoding.repeat_prior import RepeatPriorConfig
     from nextpage.evaluation.config import EvaluationConfig
     from nextpage.interactions.slices import FeaturesConfig
@@ -44,6 +47,9 @@ def _parts() -> dict[str, type[Any]]:
         "layout": PagesConfig,
         "model": DecoderConfig,
         "training": TrainingConfig,
+        "reward_model": RewardModelConfig,
+        "rewards": RewardsConfig,
+        "alignment": AlignmentConfig,
         "decoding": DecodingConfig,
         "repeat_prior": RepeatPriorConfig,
         "evaluation": EvaluationConfig,

@@ -29,7 +29,8 @@ class RunArtifacts:
       with "HR@10" …, `intervals`, `requests`, `new_items`, `beyond_accuracy`; `differences.<model>.<name>`;
     - `predictions`: the monitor's predictions for held-out pages; None where no release was asked;
     - `costs`: seconds and peak_memory_mb by step;
-    - `drift`: the monitor's findings; None where nothing was monitored.
+    - `drift`: the monitor's findings; None where nothing was monitored;
+    - `alignment`: align's alignment.json; None where nothing was aligned.
     """
 
     name: str
@@ -45,6 +46,7 @@ class RunArtifacts:
     release_hash: str
     predictions: Path | None = None
     drift: Path | None = None
+    alignment: Path | None = None
 
 
 def read_verdicts(artifacts: RunArtifacts) -> list[Verdict]:

@@ -16,8 +16,10 @@ def report(
     release: dsl.Input[dsl.Model],
     predictions: dsl.Input[dsl.Dataset],
     findings: dsl.Input[dsl.Artifact],
+    alignment: dsl.Input[dsl.Artifact],
     data_verdict: dsl.Input[dsl.Artifact],
     tokenizer_verdict: dsl.Input[dsl.Artifact],
+    alignment_verdict: dsl.Input[dsl.Artifact],
     recall_verdict: dsl.Input[dsl.Artifact],
     invalid_items_verdict: dsl.Input[dsl.Artifact],
     ingest_metrics: dsl.Input[dsl.Metrics],
@@ -25,6 +27,7 @@ def report(
     features_metrics: dsl.Input[dsl.Metrics],
     tokenize_metrics: dsl.Input[dsl.Metrics],
     train_metrics: dsl.Input[dsl.Metrics],
+    align_metrics: dsl.Input[dsl.Metrics],
     evaluate_metrics: dsl.Input[dsl.Metrics],
     release_metrics: dsl.Input[dsl.Metrics],
     monitor_metrics: dsl.Input[dsl.Metrics],
@@ -45,8 +48,10 @@ def report(
         release: The release folder, for its hash.
         predictions: What the monitor compared as predictions.
         findings: The monitor's findings.
+        alignment: alignment.json of align.
         data_verdict: The verdict of validate.
         tokenizer_verdict: The verdict of tokenize.
+        alignment_verdict: The verdict of align on its model against the base.
         recall_verdict: The verdict of evaluate on beating the counts.
         invalid_items_verdict: The verdict of evaluate on codes that name no item.
         ingest_metrics: Each step's metrics, for its seconds and peak_memory_mb.
@@ -54,6 +59,7 @@ def report(
         features_metrics: As above.
         tokenize_metrics: As above.
         train_metrics: As above.
+        align_metrics: As above.
         evaluate_metrics: As above.
         release_metrics: As above.
         monitor_metrics: As above.
@@ -75,11 +81,12 @@ def report(
         "features": features_metrics,
         "tokenize": tokenize_metrics,
         "train": train_metrics,
+        "align": align_metrics,
         "evaluate": evaluate_metrics,
         "release": release_metrics,
         "monitor": monitor_metrics,
     }
-    verdicts = (data_verdict, tokenizer_verdict, recall_verdict, invalid_items_verdict)
+    verdicts = (data_verdict, tokenizer_verdict, alignment_verdict, recall_verdict, invalid_items_verdict)
     with measured() as cost:
         write_report(
             Path(page.path),
@@ -97,6 +104,7 @@ def report(
                 release_hash=json.loads((Path(release.path) / "manifest.json").read_text())["hash"],
                 predictions=Path(predictions.path),
                 drift=Path(findings.path),
+                alignment=Path(alignment.path),
             ),
         )
     metrics.log_metric("seconds", cost.seconds)

@@ -112,6 +112,54 @@ def training_loss(step: np.ndarray, loss: np.ndarray, tokens_per_second: np.ndar
     return svg[0]
 
 
+def alignment_course(steps: Sequence[float], lines: dict[str, Sequence[float]], made_up: Sequence[float]) -> str:
+    """Each line, by title, as its change from the base at step 0, the first of them in front: where it parts from the
+    others, it has been hacked. Below, the share of made-up codes."""
+    with _figure(WIDTH, 4.4) as (figure, svg):
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.1))
+        for axes in (upper, lower):
+            _plain(axes)
+            axes.margins(x=0.01)
+        upper.axhline(0, color=MUTED, linewidth=1, dashes=(4, 3))
+        upper.yaxis.set_major_formatter(lambda value, _: _signed(value, 0) if value else "base")
+        upper.set_ylabel("change from the base")
+        looks = [(ACCENT, 2.6), *[(WARM, 1.8)] * (len(lines) - 1)]
+        change = {title: (_change(values), *look) for (title, values), look in zip(lines.items(), looks, strict=True)}
+        change = {title: one for title, one in change.items() if np.isfinite(one[0]).all()}
+        for values, colour, width in reversed(change.values()):
+            upper.plot(steps, values, color=colour, linewidth=width, marker="o", markersize=width + 2)
+        low, high = upper.get_ylim()
+        ends = low + _spread([values[-1] - low for values, _, _ in change.values()], gap=0.09 * (high - low))
+        for end, (title, (values, colour, _)) in zip(ends, change.items(), strict=True):
+            _label(upper, steps[-1], end, f"{title} {_signed(values[-1], 1)}", colour)
+        lower.plot(steps, made_up, color=BAD, linewidth=1.8, marker="o", markersize=3.8)
+        lower.axhline(made_up[0], color=MUTED, linewidth=1, dashes=(4, 3))
+        lower.set_ylim(0, 1.3 * max(*made_up, 1e-4))
+        lower.yaxis.set_major_formatter(lambda value, _: f"{value:.1%}")
+        lower.set_ylabel("made-up codes")
+        lower.set_xlabel("step of alignment")
+        _label(lower, steps[-1], made_up[-1], f"{made_up[-1]:.2%} name no item", BAD)
+        figure.align_ylabels()
+        figure.subplots_adjust(left=0.08, right=0.84, top=0.97, bottom=0.11, hspace=0.2)
+    return svg[0]
+
+
+def _change(values: Sequence[float]) -> np.ndarray:
+    """Relative to the first; NaN where that is 0."""
+    known = np.asarray(values, dtype=float)
+    return known / known[0] - 1 if known[0] else np.full(len(known), np.nan)
+
+
+def _signed(share: float, digits: int) -> str:
+    return f"{share:+.{digits}%}".replace("-", "−")
+
+
+def _label(axes: "Axes", x: float, y: float, text: str, colour: str) -> None:
+    """Beside the end of a line."""
+    style = {"textcoords": "offset points", "va": "center", "color": colour, "fontweight": "bold"}
+    axes.annotate(text, (x, y), (9, 0), **style)
+
+
 def drift(columns: Sequence[str], moved: Sequence[float], chance: Sequence[float | None]) -> str:
     """How far each column moved as a share of its bound, and (a tick) how far chance alone moves it."""
     rows = np.arange(len(columns))

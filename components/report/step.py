@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from components.report import figures
+from components.report.alignment import read_alignment
 from components.report.artifacts import (
     MOST_REASONS,
     Pairs,
@@ -23,8 +24,8 @@ from components.report.comparison import headline, read_standing, recall, table,
 from components.report.samples import read_samples
 from nextpage.gates import Verdict
 
-INFORMATION = "drift"
-"""The one gate that informs and never stops a run."""
+INFORMING = {"drift": ("no drift", "drift"), "alignment": ("aligned", "base goes on")}
+"""Gates that inform and never stop a run, with their words for passed and not."""
 
 HEALTH = {
     "items": "items",
@@ -46,6 +47,7 @@ CONTENTS = (
     ("data", "Data"),
     ("tokenizer", "Semantic IDs"),
     ("training", "Training"),
+    ("alignment", "Alignment"),
     ("drift", "Drift"),
     ("card", "Model card"),
     ("cost", "Cost"),
@@ -58,12 +60,8 @@ def write_report(report: Path, artifacts: RunArtifacts) -> None:
 
     Raises FileNotFoundError or KeyError where an artifact that is named is missing or lacks what the page shows.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     log, verdicts = read_log(artifacts.clean), read_verdicts(artifacts)
     standing = read_standing(json.loads(artifacts.metrics.read_text()))
     training, codes = read_training(artifacts.training_log), read_codes(artifacts.tokenizer)
@@ -78,7 +76,8 @@ def write_report(report: Path, artifacts: RunArtifacts) -> None:
         "loss": figures.training_loss(training["step"], training["loss"], training["tokens_per_second"]),
         "drift": "" if drift is None else _drift_plot(drift),
     }
-    page = environment.get_template("template.html").render(
+    page = render(
+        "template.html",
         name=artifacts.name,
         contents=CONTENTS,
         headline=headline(standing),
@@ -90,6 +89,7 @@ def write_report(report: Path, artifacts: RunArtifacts) -> None:
         data={"counts": _counts(log), "quarantine": _quarantine(artifacts.quarantine, log["events"])},
         tokenizer=_health(json.loads((artifacts.tokenizer / "quality.json").read_text())),
         training=_training(training),
+        alignment=None if artifacts.alignment is None else read_alignment(json.loads(artifacts.alignment.read_text())),
         drift=None if drift is None else {"sentence": _drift_sentence(drift)},
         model_card=Markup(_markdown(artifacts.model_card.read_text())),
         costs=_costs(artifacts),
@@ -100,16 +100,29 @@ def write_report(report: Path, artifacts: RunArtifacts) -> None:
     report.write_text(page)
 
 
+def render(template: str, **values: Any) -> str:
+    """A page from a template of this folder; what came with the data is escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template(template).render(**values)
+
+
 def _summary(log: dict[str, Any], verdicts: list[Verdict]) -> str:
-    gates = [verdict for verdict in verdicts if verdict.gate != INFORMATION]
+    gates = [verdict for verdict in verdicts if verdict.gate not in INFORMING]
     failed = [verdict.gate for verdict in gates if not verdict.passed]
     passed = f"{len(failed)} of {len(gates)} gates failed ({', '.join(failed)})." if failed else "All gates passed."
-    moved = [verdict for verdict in verdicts if verdict.gate == INFORMATION]
-    drift = "" if not moved else " No drift was found." if moved[0].passed else " Drift was found; see below."
+    told = {
+        "alignment": (" The model is aligned.", " The model is its base: no aligned one took its place; see below."),
+        "drift": (" No drift was found.", " Drift was found; see below."),
+    }
+    news = "".join(told[one.gate][0 if one.passed else 1] for one in verdicts if one.gate in told)
     first, last = _day(log["first"]), _day(log["last"])
     return (
         f"The log holds {log['events']:,} events of {log['users']:,} users from {first} to {last}; "
-        f"the model recommends from {log['items']:,} items. {passed}{drift}"
+        f"the model recommends from {log['items']:,} items. {passed}{news}"
     )
 
 
@@ -123,11 +136,10 @@ def _cost_tiles(log: dict[str, Any], artifacts: RunArtifacts) -> list[dict[str, 
 
 
 def _shown(verdict: Verdict) -> dict[str, Any]:
-    """A verdict with its word and its look: drift is news, not a fault."""
-    if verdict.gate == INFORMATION:
-        word, look = ("no drift", "passed") if verdict.passed else ("drift", "drift")
-    else:
-        word, look = ("passed", "passed") if verdict.passed else ("failed", "failed")
+    """A verdict with its word and its look: drift, or a base that goes on, is news and no fault."""
+    words = INFORMING.get(verdict.gate, ("passed", "failed"))
+    word = words[0 if verdict.passed else 1]
+    look = "passed" if verdict.passed else "news" if verdict.gate in INFORMING else "failed"
     return {**vars(verdict), "word": word, "look": look}
 
 

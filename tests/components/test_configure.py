@@ -40,8 +40,8 @@ def test_a_wrong_setting_is_named_before_anything_runs(setting: str, message: st
 
 
 def test_a_section_that_no_part_reads_is_named() -> None:
-    with pytest.raises(ValueError, match="recipe 'mine' has sections that no part reads: alignment, traning"):
-        resolve("name: mine\ntraning: {}\nalignment: {}\n", [])
+    with pytest.raises(ValueError, match="recipe 'mine' has sections that no part reads: aligment, traning"):
+        resolve("name: mine\ntraning: {}\naligment: {}\n", [])
 
 
 @dsl.pipeline(name="configuring")

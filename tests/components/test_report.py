@@ -13,11 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from components.align.step import as_json
 from components.monitor.config import MonitorConfig
 from components.monitor.step import monitor
+from components.report.alignment import sentence, table
 from components.report.artifacts import RunArtifacts, figure, seconds
 from components.report.figures import _spread
 from components.report.step import CONTENTS, write_report
+from nextpage.alignment.config import AlignmentConfig
+from nextpage.alignment.rewards import RewardsConfig
 from nextpage.gates import Verdict
 from nextpage.interactions.log import Dataset
 from nextpage.tokenizers.quality import LevelQuality, QualityReport
@@ -72,6 +76,36 @@ def write_predictions(dataset: Dataset, path: Path) -> None:
         f"SELECT request_id, time, CASE place WHEN 0 THEN 'odd' ELSE 'i01' || (20 + place) END FROM ({others}))) "
         f"TO '{path}'"
     )
+
+
+def aligned(reward: float = 0.05, recall: float = -0.04) -> dict[str, object]:
+    """As align writes alignment.json of a model that was refused, with these changes in reward and recall."""
+    base = {
+        "reward@10": 0.2,
+        **{f"{kind}Recall@{depth}": 0.1 + depth / 100 for kind in ("", "recommended ") for depth in (1, 5, 10, 50)},
+        "hallucination_rate": 0.0125,
+        "coverage@10": 0.25,
+        "popularity_bias@10": 0.06,
+    }
+    difference = {"reward@10": reward, **dict.fromkeys((name for name in base if "Recall" in name), recall)}
+    after = base | {name: base[name] + change for name, change in difference.items()} | {"hallucination_rate": 0.031}
+    return {
+        "verdict": {"gate": "alignment", "passed": False, "reasons": [f"Recall@10 of {HOSTILE} may be inferior"]},
+        "base": base,
+        "aligned": after,
+        "differences": {
+            name: {"mean": change, "low": change - 0.01, "high": change + 0.01} for name, change in difference.items()
+        },
+        "reward_model": {"auc": 0.843, "calibration_error": 0.013},
+        "objective": "policy",
+        "trained": True,
+        "course": [{"step": 0, **base}, {"step": 20, **base}, {"step": 40, **after}],
+        "recipe": {
+            "reward_model": {"minimum_auc": 0.75},
+            "rewards": asdict(RewardsConfig(terms={"preference": 1.0, "diversity": 0.2})),
+            "alignment": asdict(AlignmentConfig()),
+        },
+    }
 
 
 @pytest.fixture(scope="module")
@@ -133,8 +167,12 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> RunArtifacts:
     write_predictions(dataset, tmp_path / "predictions.parquet")
     quarantine = tmp_path / "quarantine"
     pq.write_table(pa.table({"reason": ["time in the future", "time in the future", "unknown item"]}), quarantine)
+    outcome = aligned()
+    (tmp_path / "alignment_outcome.json").write_text(as_json(outcome))
+    refused = Verdict(gate="alignment", passed=False, reasons=tuple(outcome["verdict"]["reasons"]))
     verdicts = [
         Verdict(gate="data", passed=True, reasons=("5,700 rows, 3 in quarantine",)),
+        refused,
         Verdict(gate="recall", passed=False, reasons=(f"HR@10 of {HOSTILE} is not above 0",)),
     ]
     for verdict in verdicts:
@@ -142,7 +180,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> RunArtifacts:
     monitor(
         dataset.folder, tokenizer / "semantic_ids.parquet", tmp_path / "d.html", tmp_path / "d.json", MonitorConfig()
     )
-    steps = ("ingest", "validate", "features", "tokenize", "train", "evaluate", "release", "monitor")
+    steps = ("ingest", "validate", "features", "tokenize", "train", "align", "evaluate", "release", "monitor")
     return RunArtifacts(
         name="demo",
         clean=dataset.folder,
@@ -157,6 +195,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> RunArtifacts:
         release="runs/demo/release",
         release_hash="sha256:0123abcd",
         drift=tmp_path / "d.json",
+        alignment=tmp_path / "alignment_outcome.json",
     )
 
 
@@ -199,7 +238,7 @@ def test_every_section_is_there_with_its_plot(page: str) -> None:
     tags = Tags()
     tags.feed(page)
     assert tags.open == []
-    assert tags.names.count("svg") == 4
+    assert tags.names.count("svg") == 5
 
 
 def test_the_page_says_what_the_artifacts_say(page: str) -> None:
@@ -236,11 +275,60 @@ def test_text_from_the_data_is_escaped_wherever_it_shows(page: str) -> None:
 
 
 def test_a_run_without_a_monitor_has_its_page(artifacts: RunArtifacts, tmp_path: Path) -> None:
-    write_report(tmp_path / "report.html", replace(artifacts, drift=None, predictions=None))
+    write_report(tmp_path / "report.html", replace(artifacts, drift=None, predictions=None, alignment=None))
     page = (tmp_path / "report.html").read_text()
     assert "This run did not compare windows of time." in page
     assert "This run did not ask the release for recommendations." in page
+    assert "This run did not align its model." in page
     assert page.count("<svg") == 3
+
+
+def test_a_base_that_goes_on_is_news_and_no_failed_gate(page: str) -> None:
+    assert '<span class="mark news">base goes on</span>' in page
+    assert "1 of 3 gates failed (recall)." in page
+    assert "The model is its base: no aligned one took its place" in page
+
+
+def test_the_alignment_says_what_was_seen_bounded_and_rewarded(page: str) -> None:
+    section = page.split('<section id="alignment">')[1].split("</section>")[0]
+    for words in (
+        "The reward rises while recall falls (Recall@10 and Recall@50)",
+        "reward +25.0%",  # at the end of its line
+        "Recall@10 −20.0%",
+        "3.10% name no item",
+        "+0.0400 to +0.0600",  # the interval of the reward
+        "above −0.0100",  # what the gate asks of recall
+        "80% of it stays",
+        "AUC that alignment asks",
+        "reward: diversity",
+        "× 0.200",
+        "rollouts a prompt (G)",
+    ):
+        assert words in section, words
+
+
+@pytest.mark.parametrize(
+    ("reward", "recall", "words"),
+    [
+        (0.05, -0.04, "The reward rises while recall falls (Recall@10 and Recall@50): the model learns to please"),
+        (0.05, 0.04, "The reward rises; recall rises (Recall@10 and Recall@50)."),
+        (0.05, -0.009, "The reward rises; recall does not move by more than chance."),
+        (0.009, 0.0, "The reward does not move by more than chance; recall does not"),
+        (-0.05, -0.04, "The reward falls; recall falls (Recall@10 and Recall@50)."),
+    ],
+)
+def test_what_is_said_of_an_alignment_follows_its_intervals(reward: float, recall: float, words: str) -> None:
+    said = sentence(aligned(reward, recall))
+    assert said.startswith(words)
+    assert said.endswith("3.10% of freely generated codes name no item, 1.25% before.")
+
+
+def test_only_differences_clear_of_zero_are_marked_as_moved() -> None:
+    rows = {row["title"]: row for row in table(aligned(reward=0.05, recall=-0.009))}
+    assert rows["Reward of the first ten, mean"]["moved"]
+    assert not rows["Recall@10"]["moved"]
+    assert (rows["Recall@10"]["difference"], rows["Recall@10"]["interval"]) == ("−0.0090", "−0.0190 to +0.0010")
+    assert rows["Catalogue that is recommended to anyone"]["interval"] == ""
 
 
 def test_a_missing_artifact_is_an_error_and_no_empty_page(artifacts: RunArtifacts, tmp_path: Path) -> None:

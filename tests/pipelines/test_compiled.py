@@ -18,6 +18,7 @@ STEPS = {
     "features",
     "tokenize",
     "train",
+    "align",
     "evaluate",
     "release",
     "monitor",
@@ -68,11 +69,20 @@ def test_every_step_waits_on_the_gate_before_it(spec: dict[str, Any]) -> None:
         assert gate in tasks[step]["dependentTasks"], step
 
 
+def test_what_is_evaluated_and_released_is_what_align_hands_on_whatever_its_verdict(spec: dict[str, Any]) -> None:
+    tasks = spec["root"]["dag"]["tasks"]
+    for step in ("evaluate", "release"):
+        source = tasks[step]["inputs"]["artifacts"]["candidate"]["taskOutputArtifact"]
+        assert source == {"outputArtifactKey": "candidate", "producerTask": "align"}, step
+    required = [task["inputs"]["artifacts"]["verdict"] for name, task in tasks.items() if name.startswith("require")]
+    assert "align" not in {verdict["taskOutputArtifact"]["producerTask"] for verdict in required}
+
+
 def test_steps_that_act_are_never_cached(spec: dict[str, Any]) -> None:
     tasks = spec["root"]["dag"]["tasks"]
     cached = {name for name, task in tasks.items() if task.get("cachingOptions", {}).get("enableCache")}
     assert cached.isdisjoint({"features", "monitor"})
-    assert {"ingest", "tokenize", "train"} <= cached
+    assert {"ingest", "tokenize", "train", "align"} <= cached
 
 
 def test_compiling_twice_gives_the_same_file(tmp_path: Path) -> None:

@@ -1,0 +1,54 @@
+"""Processes find their work again by their inputs alone, and one that fails says how to go on."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from components import processes
+from components.processes import run_processes, work_folder
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """What would have been run; each of it fails."""
+    seen: list[list[str]] = []
+
+    def refuse(command: list[str], **_: object) -> subprocess.CompletedProcess:
+        seen.append(command)
+        return subprocess.CompletedProcess(command, 3)
+
+    monkeypatch.setattr(processes.subprocess, "run", refuse)
+    return seen
+
+
+def test_a_process_that_fails_is_an_error_with_its_status_and_how_to_go_on(
+    tmp_path: Path, commands: list[list[str]]
+) -> None:
+    message = f"baking ended with status 3, .* run the step again to go on from the last checkpoint in {tmp_path}"
+    with pytest.raises(RuntimeError, match=message):
+        run_processes("baking", "bakery.oven", {"bread": tmp_path / "dough", "output": tmp_path}, processes=1)
+    assert commands[0][1:] == ["-m", "bakery.oven", f"--bread={tmp_path / 'dough'}", f"--output={tmp_path}"]
+
+
+def test_several_processes_are_launched_by_torchrun_on_this_machine_only(
+    tmp_path: Path, commands: list[list[str]]
+) -> None:
+    with pytest.raises(RuntimeError, match="status 3"):
+        run_processes("baking", "bakery.oven", {"output": tmp_path}, processes=2)
+    assert {"torch.distributed.run", "--nproc-per-node=2", "--local-addr=127.0.0.1"} <= set(commands[0])
+    assert commands[0][-3:] == ["-m", "bakery.oven", f"--output={tmp_path}"]
+
+
+def test_a_work_folder_is_named_by_what_the_inputs_hold_and_by_nothing_else(tmp_path: Path) -> None:
+    def named(**contents: str) -> Path:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        for name, content in contents.items():
+            (folder / name).write_text(content)
+        return work_folder(Path("checkpoints"), sorted(folder.iterdir()))
+
+    first = named(a="dough", b="oven")
+    assert first.parent == Path("checkpoints")
+    assert named(c="dough", d="oven") == first
+    assert len({first, named(a="dough", b="stove"), named(a="oven", b="dough"), named(a="dough")}) == 4
