@@ -115,7 +115,7 @@ def _summary(log: dict[str, Any], verdicts: list[Verdict]) -> str:
     failed = [verdict.gate for verdict in gates if not verdict.passed]
     passed = f"{len(failed)} of {len(gates)} gates failed ({', '.join(failed)})." if failed else "All gates passed."
     told = {
-        "alignment": (" The model is aligned.", " The model is its base: no aligned one took its place; see below."),
+        "alignment": (" The model is aligned.", " The model is its base: no aligned one took its place."),
         "drift": (" No drift was found.", " Drift was found; see below."),
     }
     news = "".join(told[one.gate][0 if one.passed else 1] for one in verdicts if one.gate in told)
