@@ -17,7 +17,7 @@ from serving.rollout.lease import LeaseLedger
 from serving.rollout.release import Release
 from serving.rollout.rollout import Rollout
 from serving.rollout.standard_canary import StandardCanary
-from tests.serving.rollout.api_server import ApiServer
+from tests.serving.rollout.api_server import ApiServer, InProcess
 from tests.serving.rollout.controllers import Controllers
 from tests.serving.rollout.crds import CRDS, problems
 from tests.serving.rollout.store import Store
@@ -59,6 +59,7 @@ class World:
     server: ApiServer
     controllers: Controllers
     broken: set[str] = field(default_factory=set)  # releases that answer badly
+    in_process: bool = False
     time: Time = field(default_factory=Time)
     probed: list[str] = field(default_factory=list)
     _numbers: Any = field(default_factory=itertools.count)
@@ -73,7 +74,8 @@ class World:
         self.controllers.passed.add(answers)
 
     def cluster(self) -> Cluster:
-        return Cluster(self.server.client(), FAST, sleep=self.time.sleep)
+        client = InProcess(self.server) if self.in_process else self.server.client()
+        return Cluster(client, FAST, sleep=self.time.sleep)
 
     def process(self, cluster: Cluster | None = None, **changed: Any) -> Rollout:
         """A new process, with an identity of its own."""
@@ -108,24 +110,23 @@ def validate(manifest: dict[str, Any]) -> list[str]:
     return list(_problems(json.dumps({**manifest, "metadata": metadata}, sort_keys=True)))
 
 
-def a_world(strategy: str) -> tuple[World, ApiServer]:
+def a_world(strategy: str) -> World:
     store = Store(validate=validate if CRDS_HERE else None)
     controllers = Controllers(store)
-    server = ApiServer(store)
-    return World(strategy=strategy, server=server, controllers=controllers), server
+    return World(strategy=strategy, server=ApiServer(store), controllers=controllers)
 
 
 @pytest.fixture(params=list(STRATEGIES))
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """One for each strategy."""
-    made, server = a_world(request.param)
-    with server.running():
+    made = a_world(request.param)
+    with made.server.running():
         yield made
 
 
 @pytest.fixture
 def routed() -> Iterator[World]:
     """With strategy `httproute` alone."""
-    made, server = a_world("httproute")
-    with server.running():
+    made = a_world("httproute")
+    with made.server.running():
         yield made

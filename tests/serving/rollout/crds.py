@@ -18,7 +18,6 @@ CRDS = Path(__file__).resolve().parents[4] / "shared" / "crds"
 FILES = {
     "InferenceService": "inferenceservices.serving.kserve.io.json",
     "HTTPRoute": "httproutes.gateway.networking.k8s.io.json",
-    "Service": "services.serving.knative.dev.json",
 }
 RESERVED = ("namespace",)  # of the words of CEL, the one that is a field here: rules spell it `__namespace__`
 Json = Any

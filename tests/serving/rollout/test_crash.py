@@ -9,6 +9,7 @@ from serving.rollout.cluster import Cluster
 from serving.rollout.errors import ReleaseRejected
 from serving.rollout.rollout import Rollout
 from serving.rollout.state import Phase
+from tests.serving.rollout.api_server import InProcess
 from tests.serving.rollout.conftest import FAST, STRATEGIES, World, a_release, a_world
 
 MOST_CALLS = 400
@@ -22,7 +23,7 @@ class Mortal(Cluster):
     """Dies instead of a call, and is dead from then on."""
 
     def __init__(self, world: World, calls: int) -> None:
-        super().__init__(world.server.client(), FAST, sleep=world.time.sleep)
+        super().__init__(InProcess(world.server), FAST, sleep=world.time.sleep)
         self._left = calls
 
     def _call(self, *args: Any, **named: Any) -> Any:
@@ -35,19 +36,19 @@ class Mortal(Cluster):
 def worlds(strategy: str, prepare: Callable[[Rollout], object], script: Callable[[Rollout], object]) -> Iterator[World]:
     """The world after `script` died before its n-th call, for every n there is; the last one lived."""
     for calls in range(MOST_CALLS):
-        world, server = a_world(strategy)
+        world = a_world(strategy)
         world.broken.add("bad")
-        with server.running():
-            prepare(world.process())
-            lived = True
-            try:
-                script(world.process(Mortal(world, calls)))
-            except Died:
-                lived = False
-            except ReleaseRejected:
-                pass
-            yield world
-            assert not world.controllers.wrong, (calls, world.controllers.wrong)
+        world.in_process = True
+        prepare(world.process())
+        lived = True
+        try:
+            script(world.process(Mortal(world, calls)))
+        except Died:
+            lived = False
+        except ReleaseRejected:
+            pass
+        yield world
+        assert not world.controllers.wrong, (calls, world.controllers.wrong)
         if lived:
             return
     raise AssertionError(f"more than {MOST_CALLS} calls")
