@@ -64,8 +64,10 @@ def compare(claim: Claim, look: Look, columns: Sequence[str]) -> Comparison | No
         error = _error(plain.effect_size_ci_upper - plain.effect_size_ci_lower)
         ratios = np.array([1 + plain.rel_effect_size_ci_upper, 1 + plain.rel_effect_size_ci_lower], dtype=float)
         log_error = _error(float(np.log(ratios[0] / ratios[1])))
-        scale = 1.0 if claim.absolute else 1 - sign * claim.margin
-        scaled = _analysis(metric).analyze_aggregates(_aggregates(look.control, columns, metric, scale), treatment)
+        scaled = plain
+        if claim.margin and not claim.absolute:
+            less = _aggregates(look.control, columns, metric, 1 - sign * claim.margin)
+            scaled = _analysis(metric).analyze_aggregates(less, treatment)
         scaled_error = _error(scaled.effect_size_ci_upper - scaled.effect_size_ci_lower)
     if claim.absolute:
         error = max(error, _one_event(metric, look, columns))
