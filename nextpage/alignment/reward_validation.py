@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from nextpage.alignment.reward_examples import Draws, pages_to_learn
-from nextpage.alignment.reward_items import RewardItems
-from nextpage.alignment.reward_model import RewardModel, RewardModelConfig
+from nextpage.alignment.reward_examples import Pages, histories_at, padded, pages_to_learn
+from nextpage.alignment.reward_model import EXPOSED, RewardModel, RewardModelConfig
 from nextpage.interactions.histories import read_histories, split_of_events
 from nextpage.interactions.log import Dataset
 from nextpage.interactions.sequences import Sequences
@@ -15,27 +14,26 @@ from nextpage.interactions.splits import SPLITS
 
 BINS = 10
 PAGES_AT_ONCE = 64
+PROPOSED = 25
+"""How many of the user's own items, and how many popular ones, are candidates for a page."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bin:
-    """The candidates whose foretold label lies in [low, high)."""
+    """A tenth of the candidates, by reward."""
 
-    low: float
-    high: float
     candidates: int
-    foretold: float  # mean
-    observed: float  # mean
+    foretold: float  # mean reward
+    observed: float  # mean label
 
 
 @dataclass(frozen=True, kw_only=True)
 class RewardQuality:
-    """Of candidates drawn from held-out pages as in training. NaN where there is nothing to measure.
+    """Rewards of what could be proposed for held-out pages, beside what was there. NaN where nothing can be told.
 
-    `auc`: the chance that the reward of an item with a label above zero exceeds that of one with zero; `own_auc`: among
-    items of the user's own history; `user_auc`: within each user who has both, weighted by candidates. Calibration is
-    of the expected label under the draw: `calibration_error` is the mean |foretold − observed| over the bins, by
-    candidates; `ratio` is Σ foretold / Σ observed.
+    `auc`: the chance that an item with a label above zero has a higher reward than one without; `own_auc`: among items
+    of the user's own history; `user_auc`: the mean of each user's, weighted by candidates, over users with both kinds.
+    `calibration_error`: the mean |foretold − observed| over the bins; `ratio`: Σ foretold / Σ observed.
     """
 
     pages: int
@@ -46,7 +44,7 @@ class RewardQuality:
     own_auc: float
     calibration_error: float
     ratio: float
-    bins: tuple[Bin, ...]
+    bins: tuple[Bin, ...]  # by reward, lowest first
 
 
 def held_out_histories(dataset: Dataset, item_ids: list[str], split: str = "validation") -> Sequences:
@@ -61,33 +59,46 @@ def held_out_histories(dataset: Dataset, item_ids: list[str], split: str = "vali
 
 @torch.inference_mode()
 def measure_reward_model(
-    model: RewardModel, items: RewardItems, held_out: Sequences, *, pages: int = 2_000, seed: int = 0
+    model: RewardModel, held_out: Sequences, *, pages: int = 2_000, seed: int = 0
 ) -> RewardQuality:
-    """Judge the pages from `target_from` on, a sample of at most `pages` of them."""
-    config, draw = model.config, np.random.default_rng(seed)
+    """Judge the pages from `target_from` on that have a history, a sample of at most `pages` of them.
+
+    The candidates are the PROPOSED most frequent items of the history and the PROPOSED most popular others: about what
+    a policy proposes, and chosen without a look at the page. Raises ValueError where there is no page.
+    """
+    config, device = model.config, model.category.device
     judged = pages_to_learn(held_out, config.examples.labels)
-    judged = judged.take(np.sort(draw.permutation(len(judged))[:pages]))
-    draws, parts = Draws(items, config.examples), []
-    users = np.searchsorted(held_out.offset, judged.start, side="right") - 1
+    judged = judged.take(np.flatnonzero(judged.before > judged.history))
+    judged = judged.take(np.sort(np.random.default_rng(seed).permutation(len(judged))[:pages]))
+    if not len(judged):
+        raise ValueError("no held-out page has a history before it: is the validation split empty?")
+    popular = np.argsort(-model.taken[-1].cpu().numpy(), kind="stable")[: 2 * PROPOSED]
+    parts = []
     for start in range(0, len(judged), PAGES_AT_ONCE):
-        rows = np.arange(start, min(start + PAGES_AT_ONCE, len(judged)))
-        batch = draws.examples(judged.take(rows), draw, config.events).to(model.category.device)
-        logits = model(batch.history, batch.candidate)
-        own = (batch.candidate[:, :, None] == batch.history.item[:, None, :]).any(dim=2)
-        user = torch.from_numpy(users[rows]).to(logits.device)[:, None].expand(logits.shape)
-        columns = (logits, (logits - batch.expected.log()).sigmoid(), batch.label, own, user)
-        parts.append([column[batch.candidate >= 0].cpu().numpy() for column in columns])
-    reward, foretold, label, is_own, owner = (np.concatenate(column) for column in zip(*parts, strict=True))
-    good, bins = label > 0, calibration(foretold, label)
+        some = judged.take(np.arange(start, min(start + PAGES_AT_ONCE, len(judged))))
+        place = padded(some.history, some.before, config.events)
+        candidate, own = _proposals(held_out, place, popular)
+        history = histories_at(held_out, place, some.time).to(device)
+        reward = model(history, torch.from_numpy(candidate).to(device)).sigmoid().cpu().numpy()
+        parts.append((reward, _labels(some, candidate, config.examples.labels), own, candidate >= 0))
+    rewards, labels, owns, real = (np.concatenate(column) for column in zip(*parts, strict=True))
+    users = np.broadcast_to(judged.history[:, None], real.shape)
+    return quality(rewards[real], labels[real], owns[real], users[real], pages=len(judged))
+
+
+def quality(reward: np.ndarray, label: np.ndarray, own: np.ndarray, user: np.ndarray, *, pages: int) -> RewardQuality:
+    """The figures of N candidates: reward and label float [N], own bool [N], user int [N]."""
+    good, bins = label > 0, calibration(reward, label)
+    error = sum(part.candidates * abs(part.foretold - part.observed) for part in bins) / len(label)
     return RewardQuality(
-        pages=len(judged),
-        users=len(np.unique(users)),
+        pages=pages,
+        users=len(np.unique(user)),
         candidates=len(label),
         auc=auc(reward, good),
-        user_auc=user_auc(reward, good, owner),
-        own_auc=auc(reward[is_own], good[is_own]),
-        calibration_error=sum(part.candidates * abs(part.foretold - part.observed) for part in bins) / len(label),
-        ratio=float(foretold.sum() / label.sum()),
+        user_auc=user_auc(reward, good, user),
+        own_auc=auc(reward[own], good[own]),
+        calibration_error=error,
+        ratio=float(reward.sum() / label.sum()) if good.any() else float("nan"),
         bins=bins,
     )
 
@@ -98,8 +109,8 @@ def refusal(quality: RewardQuality, config: RewardModelConfig) -> str | None:
         return None
     return (
         f"the reward model's AUC on {quality.pages} held-out pages is {quality.auc:.3f}, below minimum_auc "
-        f"{config.minimum_auc}: RL would learn its errors; train it longer (reward_model.loop.steps), or leave the "
-        "model unaligned"
+        f"{config.minimum_auc}, so RL would learn its errors: train it longer (reward_model.loop.steps), or lower the "
+        "bound with a reason"
     )
 
 
@@ -122,16 +133,32 @@ def user_auc(score: np.ndarray, good: np.ndarray, user: np.ndarray) -> float:
     return float((np.nan_to_num(aucs) * weights).sum() / weights.sum()) if weights.any() else float("nan")
 
 
-def calibration(foretold: np.ndarray, label: np.ndarray, bins: int = BINS) -> tuple[Bin, ...]:
-    """Bins of equal width over [0, 1] that hold anything."""
-    place = np.minimum((foretold * bins).astype(np.int64), bins - 1)
+def calibration(reward: np.ndarray, label: np.ndarray) -> tuple[Bin, ...]:
+    """BINS bins of equal size, lowest rewards first; fewer where there are fewer candidates."""
+    parts = np.array_split(np.argsort(reward, kind="stable"), min(BINS, len(reward)))
     return tuple(
-        Bin(
-            low=number / bins,
-            high=(number + 1) / bins,
-            candidates=int((place == number).sum()),
-            foretold=float(foretold[place == number].mean()),
-            observed=float(label[place == number].mean()),
-        )
-        for number in np.unique(place).tolist()
+        Bin(candidates=len(part), foretold=float(reward[part].mean()), observed=float(label[part].mean()))
+        for part in parts
     )
+
+
+def _proposals(log: Sequences, place: np.ndarray, popular: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Candidates for the histories at `place` int [R, N], and which are the user's own: int64 and bool [R, G]."""
+    candidate = np.full((len(place), 2 * PROPOSED), -1, dtype=np.int64)
+    own = np.zeros(candidate.shape, dtype=bool)
+    for row, events in enumerate(place):
+        events = events[events >= 0]
+        item, times = np.unique(log.item[events[log.behaviour[events] > EXPOSED]], return_counts=True)
+        frequent = item[np.argsort(-times, kind="stable")[:PROPOSED]]
+        others = popular[~np.isin(popular, item)][:PROPOSED]
+        candidate[row, : len(frequent) + len(others)] = np.concatenate([frequent, others])
+        own[row, : len(frequent)] = True
+    return candidate, own
+
+
+def _labels(pages: Pages, candidate: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """What the candidates int [R, G] were on the pages, 0 where they were not there: float32 [R, G]."""
+    log, shown = pages.sequences, padded(pages.start, pages.stop)
+    item, label = np.where(shown >= 0, log.item[shown], -2), labels[log.behaviour[shown]]
+    found: np.ndarray = ((candidate[:, :, None] == item[:, None, :]) * label[:, None, :]).max(axis=2)
+    return found
