@@ -44,8 +44,8 @@ class LevelLogSoftmax(LogitsProcessor):
         return level
 
 
-def hugging_face(decoder: CausalDecoder, table: SemanticIds, beams: int) -> Callable[[Prompts], Tensor]:
-    """Their search, as prompts → rows [B, beams]."""
+def qwen2(decoder: CausalDecoder) -> Qwen2ForCausalLM:
+    """The decoder's weights in Hugging Face's model, but for the token merger, which it does not have."""
     config = decoder.config
     model = Qwen2ForCausalLM(
         Qwen2Config(
@@ -63,27 +63,37 @@ def hugging_face(decoder: CausalDecoder, table: SemanticIds, beams: int) -> Call
     ).eval()
     weights = {name: weight for name, weight in decoder.state_dict().items() if "merger" not in name}
     model.model.load_state_dict(weights)
-    tokens = VOCABULARY.tokens(table.codes)
+    return model
+
+
+def held_to_catalogue(table: SemanticIds, beams: int) -> LogitsProcessor:
+    """Leaves the tokens that lead to an item, by a dict of prefixes."""
     children: defaultdict[tuple[int, ...], set[int]] = defaultdict(set)
-    for path in tokens.tolist():
+    for path in VOCABULARY.tokens(table.codes).tolist():
         for level, token in enumerate(path):
             children[tuple(path[:level])].add(token)
     allowed = {prefix: sorted(following) for prefix, following in children.items()}
-    rows = {tuple(path): row for row, path in reversed(list(enumerate(tokens.tolist())))}
-    processors = LogitsProcessorList(
-        [
-            LevelLogSoftmax(),
-            PrefixConstrainedLogitsProcessor(lambda _, prefix: allowed.get(tuple(prefix.tolist()), [PAD]), beams),
-        ]
-    )
+    return PrefixConstrainedLogitsProcessor(lambda _, prefix: allowed.get(tuple(prefix.tolist()), [PAD]), beams)
+
+
+def embedded(decoder: CausalDecoder, prompts: Prompts) -> Tensor:
+    """Prompts of one length and the SEP that ends each, as our decoder embeds them: [B, T + 1, D]"""
+    sep = decoder.embed(torch.full_like(prompts.lengths, SEP))[:, None]
+    return torch.cat([decoder.embed_merged(prompts.tokens), sep], dim=1)
+
+
+def hugging_face(decoder: CausalDecoder, table: SemanticIds, beams: int) -> Callable[[Prompts], Tensor]:
+    """Their search, as prompts → rows [B, beams]."""
+    model = qwen2(decoder)
+    rows = {tuple(path): row for row, path in reversed(list(enumerate(VOCABULARY.tokens(table.codes).tolist())))}
+    processors = LogitsProcessorList([LevelLogSoftmax(), held_to_catalogue(table, beams)])
 
     @torch.inference_mode()
     def run(prompts: Prompts) -> Tensor:
-        sep = decoder.embed(torch.full_like(prompts.lengths, SEP))[:, None]
-        embedded = torch.cat([decoder.embed_merged(prompts.tokens), sep], dim=1)
+        read = embedded(decoder, prompts)
         generated = model.generate(
-            inputs_embeds=embedded,
-            attention_mask=torch.ones(embedded.shape[:2], dtype=torch.int64),
+            inputs_embeds=read,
+            attention_mask=torch.ones(read.shape[:2], dtype=torch.int64),
             max_new_tokens=len(SIZES),
             num_beams=beams,
             num_return_sequences=beams,
@@ -94,7 +104,7 @@ def hugging_face(decoder: CausalDecoder, table: SemanticIds, beams: int) -> Call
             logits_processor=processors,
         )
         found = [rows.get(tuple(path), -1) for path in generated.tolist()]
-        return torch.tensor(found).view(len(embedded), beams)
+        return torch.tensor(found).view(len(read), beams)
 
     return run
 
@@ -103,6 +113,13 @@ def ours(decoder: CausalDecoder, table: SemanticIds, beams: int, dtype: torch.dt
     """Our search, as prompts → rows [B, beams]."""
     engine, trie = EagerEngine(decoder, dtype=dtype), Trie.build(table)
     return lambda prompts: search(engine, prompts, trie, beam_width=beams, k=beams).rows
+
+
+def random_catalogue(generator: np.random.Generator) -> SemanticIds:
+    """Distinct semantic IDs: Hugging Face's search cannot tell items apart that share one."""
+    numbers = generator.choice(np.prod(SIZES), size=ITEMS, replace=False)
+    codes = np.stack(np.unravel_index(numbers, SIZES), axis=1)
+    return SemanticIds.sorted(np.arange(ITEMS).astype(str).astype(object), codes, SIZES)
 
 
 def milliseconds(run: Callable[[Prompts], Tensor], prompts: Prompts, repeats: int) -> tuple[list[float], float]:
@@ -142,11 +159,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     generator = np.random.default_rng(0)
-
-    # Distinct semantic IDs: Hugging Face's search cannot tell items apart that share one.
-    numbers = generator.choice(np.prod(SIZES), size=ITEMS, replace=False)
-    codes = np.stack(np.unravel_index(numbers, SIZES), axis=1)
-    table = SemanticIds.sorted(np.arange(ITEMS).astype(str).astype(object), codes, SIZES)
+    table = random_catalogue(generator)
     decoder = CausalDecoder(
         DecoderConfig(vocabulary_size=VOCABULARY.size, level_ranges=RANGES, layers=arguments.layers)
     ).eval()
