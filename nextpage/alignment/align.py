@@ -1,7 +1,7 @@
 """A base model, aligned to rewards, and held against itself."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 from nextpage.alignment.course import COURSE, Course
-from nextpage.alignment.gate import judge_alignment
+from nextpage.alignment.gate import differences, judge_alignment
 from nextpage.alignment.ground import Ground
 from nextpage.alignment.on_policy import OnPolicy
 from nextpage.alignment.pages import TrainingPages
@@ -19,6 +19,7 @@ from nextpage.alignment.policy import PolicyGradient
 from nextpage.alignment.preference import Preference
 from nextpage.alignment.rewards import Judge, RewardsConfig, rewards
 from nextpage.alignment.standing import Earned, Standing, stand
+from nextpage.evaluation.bootstrap import Interval
 from nextpage.gates import Verdict
 from nextpage.interactions.sequences import Sequences
 from nextpage.models.decoder import CausalDecoder
@@ -62,15 +63,29 @@ def learning(ground: Ground, judge: Judge, model: CausalDecoder) -> tuple[Object
     )
 
 
-def held_against_base(
-    ground: Ground, judge: Judge, weights: Mapping[str, torch.Tensor]
-) -> tuple[Verdict, Standing, Standing]:
-    """The gate's verdict on aligned weights, and where base and aligned stand on the gate's requests."""
-    held_out = ground.held_out(ground.config.gate.requests)
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Base and aligned model on the gate's requests, and what the gate says."""
+
+    verdict: Verdict
+    base: Standing
+    aligned: Standing
+    differences: dict[str, Interval]
+
+
+def compare(ground: Ground, judge: Judge, weights: Mapping[str, torch.Tensor]) -> Comparison:
+    """Hold aligned weights against the base."""
+    config, held_out = ground.config.gate, ground.held_out(ground.config.gate.requests)
     base, aligned = (
         stand(ground.as_released(of), held_out, earned(ground, judge)) for of in (ground.base().state_dict(), weights)
     )
-    return judge_alignment(base, aligned, held_out.trial.user_id, ground.config.gate), base, aligned
+    users = held_out.trial.user_id
+    return Comparison(
+        verdict=judge_alignment(base, aligned, users, config),
+        base=base,
+        aligned=aligned,
+        differences=differences(base, aligned, users, config),
+    )
 
 
 def earned(ground: Ground, judge: Judge) -> Earned:

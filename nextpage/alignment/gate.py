@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nextpage.alignment.standing import CUTOFFS, Standing
-from nextpage.evaluation.bootstrap import BootstrapConfig, paired_intervals
+from nextpage.evaluation.bootstrap import BootstrapConfig, Interval, paired_intervals
 from nextpage.gates import Verdict
 
 GATE = "alignment"
@@ -34,9 +34,16 @@ class AlignmentGateConfig:
             )
 
 
+def differences(
+    base: Standing, aligned: Standing, users: np.ndarray, config: AlignmentGateConfig
+) -> dict[str, Interval]:
+    """Aligned − base of every figure by request, paired; both on the same requests of `users` (str [R])."""
+    return paired_intervals(aligned.by_request, base.by_request, users, config.bootstrap)
+
+
 def judge_alignment(base: Standing, aligned: Standing, users: np.ndarray, config: AlignmentGateConfig) -> Verdict:
-    """Both on the same requests of `users` (str [R]). The reasons name every bound that broke."""
-    difference = paired_intervals(aligned.by_request, base.by_request, users, config.bootstrap)
+    """The reasons name every bound that broke."""
+    difference = differences(base, aligned, users, config)
     reward = difference["reward@10"]
     broken = []
     if not reward.low > 0:
