@@ -16,7 +16,7 @@ from serving.rollout.state import Phase, State
 from tests.serving.rollout.conftest import CRDS_HERE, STRATEGIES, a_release
 from tests.serving.rollout.crds import CRDS, problems
 
-pytestmark = pytest.mark.skipif(not CRDS_HERE, reason="the CRDs' schemas (../shared/crds) are not beside this checkout")
+needs_crds = pytest.mark.skipif(not CRDS_HERE, reason="the CRDs' schemas (../shared/crds) are not beside this checkout")
 
 PODS = Pods(replicas=4, gpus=1, service_account="shop")
 PLAIN = [a_release(name, pods=PODS) for name in ("r1", "r2")]
@@ -52,6 +52,7 @@ def written(strategy: str, releases: list = PLAIN, percent: int = 10) -> list[Ma
     return STRATEGIES[strategy]().manifests(state)
 
 
+@needs_crds
 @pytest.mark.parametrize(
     ("strategy", "releases"),
     [("httproute", PLAIN), ("httproute", FULL), ("standard-canary", PLAIN), ("knative", PLAIN)],
@@ -63,6 +64,7 @@ def test_every_state_is_objects_that_the_crds_take(strategy: str, releases: list
             assert problems(manifest) == [], state
 
 
+@needs_crds
 @pytest.mark.parametrize(
     "name", ["01-isvc-standard-canary", "02-isvc-knative-canary", "03-ab-httproute", "14-isvc-prod"]
 )
@@ -123,6 +125,7 @@ BROKEN = [
 ]
 
 
+@needs_crds
 @pytest.mark.parametrize(("strategy", "which", "spoil", "said"), BROKEN)
 def test_a_spoilt_manifest_is_refused(strategy: str, which: int, spoil: Callable[[Manifest], None], said: str) -> None:
     manifest = copy.deepcopy(written(strategy, FULL if strategy == "httproute" else PLAIN)[which])
@@ -131,6 +134,7 @@ def test_a_spoilt_manifest_is_refused(strategy: str, which: int, spoil: Callable
     assert said in " ".join(problems(manifest))
 
 
+@needs_crds
 def test_a_percentage_that_the_crd_lets_pass_does_not_come_about() -> None:
     (manifest,) = written("knative")
     manifest["spec"]["predictor"]["canaryTrafficPercent"] = 250
@@ -139,6 +143,7 @@ def test_a_percentage_that_the_crd_lets_pass_does_not_come_about() -> None:
         written("knative", percent=250)
 
 
+@needs_crds
 def test_a_rule_that_cannot_be_evaluated_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.serving.rollout import crds
 
