@@ -19,10 +19,11 @@ from functools import cache
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr, ndtri, roots_legendre
 
 DESIGNS = ("group", "always_valid")
 LARGEST = 8.0  # critical values above are infinite: what they would spend, 1e-15, is left to the next look
+SIZES = tuple(int(32 * 2 ** (half / 2)) for half in range(11))  # of integration grids, 32 to 1,024
 SMALLEST_STEP = 0.005  # of the information, from look to look: smaller steps are taken as this, which is the safer way
 
 
@@ -150,16 +151,17 @@ class _Walk:
         if high <= low:  # nobody goes on
             self._nodes, self._mass = np.array([low]), np.zeros(1)
             return
-        unit_nodes, unit_weights = _gauss(16 * math.ceil((high - low) / spacing / 16))
+        unit_nodes, unit_weights = _gauss(int(np.searchsorted(SIZES, (high - low) / spacing)))
         nodes, weights = low + (high - low) * (unit_nodes + 1) / 2, unit_weights * (high - low) / 2
         kernel = np.exp(-0.5 * ((nodes[:, None] - self._mean) / self._deviation) ** 2)  # [nodes now, nodes before]
         self._nodes, self._mass = nodes, weights * (kernel @ self._mass) / (math.sqrt(2 * math.pi) * self._deviation)
 
 
 @cache
-def _gauss(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights of Gauss and Legendre on −1 to 1."""
-    return np.polynomial.legendre.leggauss(count)
+def _gauss(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights of Gauss and Legendre on −1 to 1, SIZES[size] of them."""
+    nodes, weights = roots_legendre(SIZES[size])
+    return np.asarray(nodes), np.asarray(weights)
 
 
 def _growing(information: Sequence[float] | np.ndarray) -> np.ndarray:
