@@ -25,8 +25,10 @@ SHARES = ("hallucination_rate", "coverage@10")
 IN_PICTURE = {"reward@10": "reward", "Recall@10": "Recall@10", "Recall@50": "Recall@50"}
 QUALITY = {
     "auc": "AUC on held-out pages",
-    "per_user_auc": "AUC within a user, mean",
-    "calibration_error": "calibration error",
+    "user_auc": "AUC within a user",
+    "own_auc": "AUC among what the user had before",
+    "calibration_error": "foretold against observed, mean distance",
+    "ratio": "foretold / observed, in all",
 }
 LEARNT = {
     "group": "rollouts a prompt (G)",

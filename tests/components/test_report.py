@@ -96,7 +96,7 @@ def aligned(reward: float = 0.05, recall: float = -0.04) -> dict[str, object]:
         "differences": {
             name: {"mean": change, "low": change - 0.01, "high": change + 0.01} for name, change in difference.items()
         },
-        "reward_model": {"auc": 0.843, "calibration_error": 0.013},
+        "reward_model": {"auc": 0.843, "user_auc": None, "calibration_error": 0.013, "bins": [{"observed": 0.1}] * 10},
         "objective": "policy",
         "trained": True,
         "course": [{"step": 0, **base}, {"step": 20, **base}, {"step": 40, **after}],
@@ -299,6 +299,7 @@ def test_the_alignment_says_what_was_seen_bounded_and_rewarded(page: str) -> Non
         "+0.0400 to +0.0600",  # the interval of the reward
         "above −0.0100",  # what the gate asks of recall
         "80% of it stays",
+        "AUC on held-out pages</dt><dd>0.843",
         "AUC that alignment asks",
         "reward: diversity",
         "× 0.200",

@@ -15,12 +15,21 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from components.align.step import WEIGHTS
 from nextpage.interactions.log import Dataset
+from nextpage.release import read_manifest
 
 NEXTPAGE = str(Path(sys.executable).with_name("nextpage"))
 QUICK = (
     "training.steps=40",
     "tokenizer.quantiser.codes=64",
+    "reward_model.loop.steps=8",
+    "reward_model.batch_pages=16",
+    "reward_model.minimum_auc=0.5",
+    "alignment.loop.steps=4",
+    "alignment.prompts=4",
+    "alignment.watched=20",
+    "alignment.gate.requests=40",
     "evaluation.requests=150",
     "evaluation.gate.beat=[]",  # forty steps beat nobody
     "evaluation.gate.max_invalid_share=1.0",
@@ -28,7 +37,7 @@ QUICK = (
     "monitoring.input_bound=0.3",  # two hundred households differ by chance
 )
 DATA = json.dumps({"households": 200, "minimum_orders": 150})
-STEPS = {"ingest", "validate", "features", "tokenize", "train", "evaluate", "release", "monitor", "report"}
+STEPS = {"ingest", "validate", "features", "tokenize", "train", "align", "evaluate", "release", "monitor", "report"}
 
 
 def _nextpage(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -76,9 +85,8 @@ def test_the_summary_has_cost_figures_verdicts_and_release(summary: dict[str, An
     for figures in (summary["metrics"]["model"], *summary["metrics"]["baselines"].values()):
         assert 0 <= figures["HR@10"] <= figures["HR@50"] <= 1
     assert len(summary["metrics"]["baselines"]) == 8
-    assert {"data quality", "tokenizer health", "recall", "invalid items", "monitor", "drift"} == set(
-        summary["verdicts"]
-    )
+    gates = {"data quality", "tokenizer health", "alignment", "recall", "invalid items", "monitor", "drift"}
+    assert set(summary["verdicts"]) == gates
     assert summary["verdicts"]["data quality"]["passed"]
     manifest = json.loads((Path(summary["release"]["path"]) / "manifest.json").read_text())
     assert summary["release"]["hash"] == manifest["hash"]
@@ -89,7 +97,19 @@ def test_the_report_loads_nothing_and_shows_the_release(summary: dict[str, Any],
     assert summary["release"]["hash"][:12] in page
     assert "<script" not in page
     assert 'src="http' not in page
-    assert page.count("<svg") >= 4
+    assert page.count("<svg") >= 5
+
+
+def test_the_release_has_the_aligned_weights_where_alignment_passed_and_the_bases_where_not(
+    summary: dict[str, Any], runs: Path
+) -> None:
+    (tasks,) = (runs / "quick" / "artifacts").iterdir()
+    release, outcome = runs / "quick" / "release", json.loads((tasks / "align" / "outcome").read_text())
+    assert outcome["trained"]  # else the weights below say nothing
+    assert json.loads((release / "alignment.json").read_text()) == outcome
+    assert summary["verdicts"]["alignment"]["passed"] == outcome["verdict"]["passed"]
+    base, released = (read_manifest(folder).files[WEIGHTS] for folder in (tasks / "train" / "candidate", release))
+    assert (released != base) == summary["verdicts"]["alignment"]["passed"]
 
 
 def _some_user(runs: Path) -> str:
