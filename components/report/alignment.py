@@ -157,4 +157,6 @@ def _recipe(objective: str, rewards: dict[str, Any], alignment: dict[str, Any]) 
 
 
 def _facts(values: dict[str, Any], titles: dict[str, str]) -> Pairs:
-    return [(name, figure(value)) for name, value in flat({titles.get(name, name): values[name] for name in values})]
+    """What has a title first, in the order of the titles."""
+    names = [*(name for name in titles if name in values), *(name for name in values if name not in titles)]
+    return [(title, figure(value)) for title, value in flat({titles.get(name, name): values[name] for name in names})]

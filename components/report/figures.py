@@ -115,6 +115,8 @@ def training_loss(step: np.ndarray, loss: np.ndarray, tokens_per_second: np.ndar
 def alignment_course(steps: Sequence[float], lines: dict[str, Sequence[float]], made_up: Sequence[float]) -> str:
     """Each line, by title, as its change from the base at step 0, the first of them in front: where it parts from the
     others, it has been hacked. Below, the share of made-up codes."""
+    from matplotlib.ticker import MaxNLocator
+
     with _figure(WIDTH, 4.4) as (figure, svg):
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.1))
         for axes in (upper, lower):
@@ -137,6 +139,7 @@ def alignment_course(steps: Sequence[float], lines: dict[str, Sequence[float]], 
         lower.set_ylim(0, 1.3 * max(*made_up, 1e-4))
         lower.yaxis.set_major_formatter(lambda value, _: f"{value:.1%}")
         lower.set_ylabel("made-up codes")
+        lower.xaxis.set_major_locator(MaxNLocator(integer=True))
         lower.set_xlabel("step of alignment")
         _label(lower, steps[-1], made_up[-1], f"{made_up[-1]:.2%} name no item", BAD)
         figure.align_ylabels()

@@ -57,9 +57,8 @@ for name in ("release", "features", "dataset", "output"):
 output = parser.parse_args().output
 output.mkdir(parents=True)
 (output / "outcome.json").write_text(OUTCOME)
-if COURSE:
-    (output / "course.jsonl").write_text(COURSE)
-    (output / "weights.safetensors").write_text("aligned")
+(output / "course.jsonl").write_text(COURSE)
+(output / "weights.safetensors").write_text("aligned")
 '''
 
 
@@ -80,14 +79,6 @@ def found(*, passed: bool) -> dict[str, object]:
         "objective": "policy",
         "trained": True,
     }
-
-
-NOTHING = {
-    "verdict": {"gate": "alignment", "passed": False, "reasons": ["the recipe's objective is 'none'"]},
-    **{name: {} for name in ("base", "aligned", "differences", "reward_model")},
-    "objective": "none",
-    "trained": False,
-}
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +123,7 @@ def base(semantic_ids: SemanticIds, tmp_path: Path) -> Path:
 def stand_in(monkeypatch: pytest.MonkeyPatch, folder: Path, outcome: dict[str, object]) -> None:
     """From now on the step runs STAND_IN, which finds `outcome`."""
     lines = [{"step": step, **outcome[which]} for step, which in ((0, "base"), (4, "aligned"))]
-    course = "".join(json.dumps(line) + "\n" for line in lines) if outcome["trained"] else ""
+    course = "".join(json.dumps(line) + "\n" for line in lines)
     script = folder / "stand_in.py"
     script.write_text(f"OUTCOME, COURSE = {json.dumps(outcome)!r}, {course!r}\n{STAND_IN}")
 
@@ -204,16 +195,19 @@ def test_where_the_gate_does_not_pass_the_base_goes_on_and_the_run_says_what_bro
     assert "Recall@10 may be inferior" in card
 
 
-def test_where_nothing_was_aligned_the_base_goes_on_and_the_card_shows_no_course(
-    base: Path, features: Path, clean: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_where_the_recipe_aligns_nothing_the_base_goes_on_and_the_card_shows_no_course(
+    features: Path, clean: Dataset, semantic_ids: SemanticIds, tmp_path: Path
 ) -> None:
-    stand_in(monkeypatch, tmp_path, NOTHING)
+    """The real process."""
+    recipe = parse_recipe(RECIPE).with_settings(["alignment.objective=none"])
+    base = write_base(tmp_path / "base", semantic_ids, recipe)
     metrics = run_component(base, features, clean, tmp_path)
     sealed, before = verify(tmp_path / "candidate"), read_manifest(base)
     assert {path: sealed.files[path] for path in before.files} == before.files
+    assert not json.loads((tmp_path / "candidate" / "alignment.json").read_text())["trained"]
     assert set(metrics) == {"seconds", "peak_memory_mb"}
     card = (tmp_path / "card").read_text()
-    assert "objective is &#39;none&#39;" in card
+    assert "objective is none" in card
     assert "<svg" not in card
 
 
