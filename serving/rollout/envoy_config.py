@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from serving.rollout.state import State
+from serving.rollout.state import Phase, State
 
 Config = dict[str, Any]
 TYPE = "type.googleapis.com/envoy."
@@ -68,7 +68,7 @@ def routes(state: State, *, arm_header: str, control: str, treatment: str, timeo
         weighted = [{"name": name, "weight": share} for name, share in state.shares.items()]
         found = [
             _route({"cluster": candidate}, timeout, arm_header, treatment),
-            _route({"cluster": stable or candidate}, timeout, arm_header, control),
+            _route({"cluster": stable if state.phase is Phase.RAMPING else candidate}, timeout, arm_header, control),
             _route({"weighted_clusters": {"clusters": weighted}}, timeout),
         ]
     elif stable:

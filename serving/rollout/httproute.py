@@ -86,10 +86,11 @@ class HttpRoute:
         if state.candidate and state.percent:
             name = self._backend(state.candidate)
             candidate = [backend(name)]
+            control = stable if state.phase is Phase.RAMPING else candidate
             shared = [{**entry, "weight": 100 - state.percent} for entry in stable] + [backend(name, state.percent)]
             rules = [
                 {"matches": [exact_header(self.arm_header, self.treatment)], "backendRefs": candidate},
-                {"matches": [exact_header(self.arm_header, self.control)], "backendRefs": stable or candidate},
+                {"matches": [exact_header(self.arm_header, self.control)], "backendRefs": control},
                 {**anybody, "backendRefs": shared},
             ]
         return http_route(

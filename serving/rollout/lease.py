@@ -8,9 +8,11 @@ State goes first: what is to be is written, then done. Whoever comes after a cra
 """
 
 import contextlib
+import socket
 import time
+import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from serving.rollout.cluster import ApiError, Cluster, Conflict, Reference
@@ -23,12 +25,12 @@ STATE = "nextpage/rollout"
 
 @dataclass(frozen=True, kw_only=True)
 class LeaseLedger:
-    """A Lease of `<service>-rollout`. `identity` must be this process's alone: a pod's name and a random part."""
+    """The Lease `<service>-rollout`. `identity` must be this process's alone."""
 
     cluster: Cluster
     service: str
     namespace: str
-    identity: str
+    identity: str = field(default_factory=lambda: f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}")
     seconds: int = 60  # without a renewal, after which another may take it
     patience_s: float = 180.0  # how long to wait for another's
     clock: Callable[[], float] = time.monotonic

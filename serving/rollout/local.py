@@ -28,9 +28,10 @@ GOING = (Phase.ROLLING_BACK, Phase.RESTORING)  # the candidate is needed no more
 
 
 def serve(release: Release, port: int) -> list[str]:
-    """Nextpage's own server of the folder at `file:///…`, REST alone."""
+    """Nextpage's own server of the folder at `file:///…`: REST alone, model name `nextpage`."""
     folder = unquote(urlsplit(release.storage_uri).path)
-    return [sys.executable, "-m", "serving", "--release", folder, "--http_port", str(port)]
+    server = [sys.executable, "-m", "serving", "--model_name", "nextpage"]
+    return [*server, "--release", folder, "--http_port", str(port)]
 
 
 @dataclass(frozen=True, kw_only=True)

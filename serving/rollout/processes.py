@@ -65,8 +65,7 @@ class Processes:
         """Whether it runs. A number that another program has got since is not it."""
         if process.pid in self._children:
             return self._children[process.pid].poll() is None
-        shown = subprocess.run(["ps", "-ww", "-o", "args=", "-p", str(process.pid)], capture_output=True, text=True)
-        return shown.stdout.strip() == " ".join(process.argv).strip()
+        return _arguments(process.pid) == " ".join(process.argv)
 
     def stop(self, name: str) -> None:
         """End it and forget it: SIGTERM, so that calls in flight are answered, and SIGKILL in the end."""
@@ -87,6 +86,16 @@ class Processes:
         """The end of its log."""
         path = self.folder / f"{name}.log"
         return path.read_text(errors="replace")[-500:].strip() if path.is_file() else ""
+
+
+def _arguments(pid: int) -> str:
+    """What a process was started with; "" where there is none or it has ended."""
+    if Path("/proc/self/cmdline").is_file():
+        with contextlib.suppress(OSError):
+            return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ").decode()
+        return ""
+    shown = subprocess.run(["ps", "-ww", "-o", "args=", "-p", str(pid)], capture_output=True, text=True)
+    return shown.stdout.strip()
 
 
 def free_port() -> int:

@@ -26,6 +26,9 @@ class Rollout:
     smoke: Smoke
     ready_s: float = 1800.0  # for a state to be reached: pods that load a model take their time
     poll_s: float = 5.0
+    linger_s: float = (
+        15.0  # before a release that lost its traffic may end: proxies lag behind what a route's status says
+    )
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
@@ -105,6 +108,8 @@ class Rollout:
                 follows = transitions.roll_back(state, state.candidate.name, str(failure))
             if follows is None:
                 break
+            if state.phase in (Phase.PROMOTING, Phase.ROLLING_BACK):
+                self.sleep(self.linger_s)
             held.write(follows)
             state = follows
         if state.phase is Phase.SETTLED:

@@ -30,7 +30,8 @@ class Prediction:
             answer = httpx.post(url, json={"instances": [dict(self.request)]}, timeout=self.timeout_s)
         except httpx.HTTPError as failure:
             raise NoAnswer(f"{url} does not answer: {failure}") from failure
-        if answer.status_code in NOT_YET:
+        unknown_model = answer.status_code == 404 and "does not exist" in answer.text  # KServe's, not a gateway's 404
+        if answer.status_code in NOT_YET and not unknown_model:
             raise NoAnswer(f"{url} answers HTTP {answer.status_code}")
         if answer.status_code != 200:
             raise SmokeFailed(f"{url} answers HTTP {answer.status_code}: {answer.text[:200]}")

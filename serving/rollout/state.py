@@ -20,13 +20,14 @@ from serving.rollout.errors import ReleaseRejected, RolloutRefused
 from serving.rollout.release import Release, release_from_json
 
 REMEMBERED = 20  # outcomes
+REASON = 500  # characters
 
 
 class Phase(StrEnum):
     SETTLED = "settled"  # one release has all traffic
     STARTING = "starting"  # the candidate comes up, without traffic
     RAMPING = "ramping"  # the candidate has `percent`
-    PROMOTING = "promoting"  # the candidate has all and becomes stable
+    PROMOTING = "promoting"  # the candidate has all, whatever the header says, and becomes stable
     ROLLING_BACK = "rolling back"  # the candidate has nothing any more
     RESTORING = "restoring"  # the stable release is put back where it was
 
@@ -134,7 +135,7 @@ def roll_back(state: State, name: str, reason: str) -> State:
         raise RolloutRefused(f"release {name} is not being rolled out: {_standing(state)}")
     if state.phase not in TO_BE_TAKEN_BACK:
         return state
-    return replace(state, phase=Phase.ROLLING_BACK, percent=0, reason=reason)
+    return replace(state, phase=Phase.ROLLING_BACK, percent=0, reason=reason[:REASON])
 
 
 def following(state: State) -> State | None:

@@ -4,7 +4,6 @@ Written after their sources (KServe 0.20): revisions and `latestRolledoutRevisio
 Standard mode, weights and header rules of an HTTPRoute.
 """
 
-import threading
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,22 +23,28 @@ class Knative:
 
 
 class Controllers:
-    """`never_ready` names releases whose pods do not come up; `lag_s` delays every status."""
+    """`never_ready` names releases whose pods do not come up; statuses come `lag` reads after what they are about."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.never_ready: set[str] = set()
         self.passed: set[str] = set()  # releases that passed a smoke test, as the test's smoke says
-        self.lag_s = 0.0
+        self.lag = 0
+        self._due = 0
         self.seen: list[Traffic] = []
         self.wrong: list[str] = []
         self._knative: dict[str, Knative] = {}
         store.settle = self.settle
 
     def settle(self) -> None:
-        if self.lag_s:
-            threading.Timer(self.lag_s, self._settle).start()
-        else:
+        self._due = self.lag
+        if not self.lag:
+            self._settle()
+
+    def read(self) -> None:
+        """Somebody reads or watches."""
+        self._due -= 1
+        if self._due == 0:
             self._settle()
 
     def _settle(self) -> None:

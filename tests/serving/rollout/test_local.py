@@ -52,6 +52,7 @@ class Machine:
             smoke=Prediction(model_name="shop", request={"history": {"items": ["tea"]}}),
             ready_s=30.0,
             poll_s=0.05,
+            linger_s=0.0,
         )
 
     def pid(self, name: str) -> int:

@@ -166,6 +166,13 @@ def test_a_header_pins_both_arms_and_weights_are_for_the_others() -> None:
     }
 
 
+def test_once_a_release_is_being_promoted_no_header_leads_to_the_old_one() -> None:
+    state = State(strategy="httproute", stable=PLAIN[0], candidate=PLAIN[1], phase=Phase.PROMOTING, percent=100)
+    rules = STRATEGIES["httproute"]().manifests(state)[1]["spec"]["rules"]
+    weights = [(backend["name"], backend.get("weight", 1)) for rule in rules for backend in rule["backendRefs"]]
+    assert {name for name, weight in weights if weight} == {"shop-r2-predictor"}
+
+
 @pytest.mark.parametrize("phase", [Phase.STARTING, Phase.RAMPING, Phase.ROLLING_BACK])
 def test_at_0_percent_no_header_leads_to_the_candidate(phase: Phase) -> None:
     state = State(strategy="httproute", stable=PLAIN[0], candidate=PLAIN[1], phase=phase)

@@ -65,6 +65,7 @@ def test_a_good_slate_of_the_right_release_passes() -> None:
         (200, b"<html>", "no slate"),
         (500, {"error": "CUDA out of memory"}, "HTTP 500: .*CUDA out of memory"),
         (400, {"error": "instances is empty"}, "HTTP 400"),
+        (404, {"error": "Model with name shop does not exist."}, "HTTP 404"),
     ],
 )
 def test_a_bad_answer_fails(code: int, answer: Any, said: str) -> None:
