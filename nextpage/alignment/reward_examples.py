@@ -21,6 +21,7 @@ from nextpage.interactions.log import BEHAVIOURS
 from nextpage.interactions.sequences import Sequences
 
 DAY = 86_400
+EXPOSED = BEHAVIOURS.index("exposed")
 SORTED_STEPS = 8
 """Steps whose pages are sorted by the length of their histories before they are divided: they pad little."""
 
@@ -31,8 +32,8 @@ class ExamplesConfig:
 
     `ordered`, `clicked` and `exposed` are the labels of a page's items. Of those with a label above zero up to
     `positives` are learnt, of those with zero up to `exposed_only`. Of other items, so many negatives are drawn:
-    `own_history` events of the user's own (repeats that did not happen), `same_category` items of the page's
-    categories and `popular` ones, both by popularity. A draw that hits one of the page's positives is left out.
+    `own_history` choices of the user's own (repeats that did not happen), `own_categories` items of the categories of
+    such choices, by popularity, and `popular` items of any. A draw that hits one of the page's positives is left out.
     """
 
     ordered: float = 1.0
@@ -41,7 +42,7 @@ class ExamplesConfig:
     positives: int = 8
     exposed_only: int = 2
     own_history: int = 14
-    same_category: int = 4
+    own_categories: int = 4
     popular: int = 4
 
     def __post_init__(self) -> None:
@@ -52,8 +53,8 @@ class ExamplesConfig:
             )
         if self.positives < 1:
             raise ValueError(f"positives is {self.positives}: a page is learnt from at least 1 of its items")
-        if min(self.exposed_only, self.own_history, self.same_category) < 0:
-            raise ValueError("exposed_only, own_history and same_category are numbers of draws: use 0 or more")
+        if min(self.exposed_only, self.own_history, self.own_categories) < 0:
+            raise ValueError("exposed_only, own_history and own_categories are numbers of draws: use 0 or more")
         if self.popular < 1:
             raise ValueError(f"popular is {self.popular}: at least 1 draw must be able to hit any item")
 
@@ -65,7 +66,7 @@ class ExamplesConfig:
     @property
     def candidates(self) -> int:
         """Places for candidates of a page: G."""
-        return self.positives + self.exposed_only + self.own_history + self.same_category + self.popular
+        return self.positives + self.exposed_only + self.own_history + self.own_categories + self.popular
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +176,7 @@ class Draws:
         self._below = np.append(0.0, np.cumsum(self.share[self._by_category]))  # share of the items before each place
         sizes = np.bincount(items.category)
         self._edges = self._below[np.append(0, np.cumsum(sizes))]  # share of the categories before each
+        self._category_share = np.diff(self._edges)
 
     def examples(self, pages: Pages, draw: np.random.Generator, events: int) -> RewardBatch:
         """One batch of all `pages`, each with its user's last `events` events before it."""
@@ -185,8 +187,10 @@ class Draws:
         taken = np.concatenate(
             [_choose(label > 0, config.positives, draw), _choose(label == 0, config.exposed_only, draw)], axis=1
         )
-        seen = np.where(history >= 0, _at(log.item, history), -1)
-        drawn = self._negatives(seen, np.where(label > 0, shown_item, -1), draw)
+        chosen = (history >= 0) & (_at(log.behaviour, history) > EXPOSED)
+        first = np.argsort(~chosen, axis=1, kind="stable")
+        own = np.take_along_axis(np.where(chosen, _at(log.item, history), -1), first, axis=1)
+        drawn = self._negatives(own, np.where(label > 0, shown_item, -1), draw)
         candidate = np.concatenate([np.where(taken >= 0, shown_item[row, taken], -1), drawn], axis=1)
         labels = np.concatenate([np.where(taken >= 0, label[row, taken], 0.0), np.zeros(drawn.shape)], axis=1)
         chance = np.minimum(1.0, config.positives / np.maximum((label > 0).sum(axis=1, keepdims=True), 1))
@@ -194,32 +198,41 @@ class Draws:
             history=histories_at(log, history, pages.time),
             candidate=torch.from_numpy(candidate.astype(np.int64)),
             label=torch.from_numpy(labels.astype(np.float32)),
-            expected=torch.from_numpy((self._expected(candidate, seen) / chance).astype(np.float32)),
+            expected=torch.from_numpy((self._expected(candidate, own) / chance).astype(np.float32)),
         )
 
-    def _negatives(self, seen: np.ndarray, good: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-        """For histories `seen` [R, N] and the pages' positives `good` [R, M] (−1: none), items or −1 [R, drawn]."""
-        config, rows = self.config, len(seen)
-        own = draw.random((rows, config.own_history)) * (seen >= 0).sum(axis=1, keepdims=True)
-        own_item = np.take_along_axis(seen, own.astype(np.int64), axis=1)
-        company = np.take_along_axis(good, _choose(good >= 0, 1, draw), axis=1)
+    def _negatives(self, own: np.ndarray, good: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+        """Items or −1, int [R, drawn], for what the users chose before, `own` [R, N], and the pages' positives, `good`
+        [R, M], both −1 at the end of a row."""
+        config, rows = self.config, len(own)
+        places = draw.random((rows, config.own_history + config.own_categories))
+        places *= (own >= 0).sum(axis=1, keepdims=True)
+        event = np.take_along_axis(own, places.astype(np.int64), axis=1)
+        repeat, company = event[:, : config.own_history], event[:, config.own_history :]
         low, high = (self._edges[self.items.category[company] + above] for above in (0, 1))
-        near = low + (high - low) * draw.random((rows, config.same_category))
-        by_popularity = np.concatenate([near, draw.random((rows, config.popular))], axis=1)
-        place = np.searchsorted(self._below, by_popularity, side="right") - 1
-        drawn = np.concatenate([own_item, self._by_category[np.minimum(place, len(self.share) - 1)]], axis=1)
+        near = np.where(company >= 0, self._at_share(low + (high - low) * draw.random(company.shape)), -1)
+        drawn = np.concatenate([repeat, near, self._at_share(draw.random((rows, config.popular)))], axis=1)
         return np.where((drawn[:, :, None] == good[:, None, :]).any(axis=2), -1, drawn)
 
-    def _expected(self, candidate: np.ndarray, seen: np.ndarray) -> np.ndarray:
-        """How often each candidate is to be drawn as a negative, before the page is known: float [R, G].
+    def _at_share(self, share: np.ndarray) -> np.ndarray:
+        """The item that holds each place in [0, 1) where all items lie side by side, each as wide as its share."""
+        place = np.searchsorted(self._below, share, side="right") - 1
+        item: np.ndarray = self._by_category[np.minimum(place, len(self.share) - 1)]
+        return item
 
-        The page's categories are taken as everybody's, so what is drawn from them is drawn by popularity.
+    def _expected(self, candidate: np.ndarray, own: np.ndarray) -> np.ndarray:
+        """How often each candidate is to be drawn as a negative, as far as `own` tells: float [R, G].
+
+        Which promoted items a page exposes is not foretold: they are taken for any.
         """
-        config = self.config
-        times = (candidate[:, :, None] == seen[:, None, :]).sum(axis=2)
-        own = config.own_history * times / np.maximum((seen >= 0).sum(axis=1, keepdims=True), 1)
-        popular = (config.same_category + config.popular) * self.share[candidate]
-        expected: np.ndarray = own + popular + config.exposed_only / len(self.share)
+        config, category, share = self.config, self.items.category, self.share[candidate]
+        there = (own >= 0)[:, None, :]
+        same = (candidate[:, :, None] == own[:, None, :]) & there
+        alike = (category[candidate][:, :, None] == category[own][:, None, :]) & there
+        within = share / self._category_share[category[candidate]]
+        events = np.maximum(there.sum(axis=2), 1)
+        drawn = (config.own_history * same.sum(axis=2) + config.own_categories * within * alike.sum(axis=2)) / events
+        expected: np.ndarray = drawn + config.popular * share + config.exposed_only / len(self.share)
         return expected
 
 
@@ -267,7 +280,9 @@ class RewardBatches:
         length = np.minimum(self.pages.before - self.pages.history, self.events)
         for epoch in count():
             draw = np.random.default_rng((self.seed, epoch))
-            for some in np.array_split(draw.permutation(pages), -(-steps // SORTED_STEPS)):
-                by_length = some[np.argsort(length[some], kind="stable")]
-                parts = np.array_split(by_length, max(1, round(len(some) * steps / pages)))
-                yield from (parts[part] for part in draw.permutation(len(parts)))
+            parts = np.array_split(draw.permutation(pages), steps)
+            for first in range(0, steps, SORTED_STEPS):
+                some = parts[first : first + SORTED_STEPS]
+                together = np.concatenate(some)
+                by_length = np.array_split(together[np.argsort(length[together], kind="stable")], len(some))
+                yield from (by_length[part] for part in draw.permutation(len(some)))
