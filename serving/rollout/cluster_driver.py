@@ -99,6 +99,8 @@ class ClusterDriver:
     def _apply(self, manifest: Manifest, live: Manifest | None) -> None:
         metadata = dict(manifest["metadata"])
         if live is not None:
+            if "deletionTimestamp" in live["metadata"]:
+                raise NotReached(f"{Reference.of(live)} is still being removed: run again when it is gone")
             metadata["resourceVersion"] = live["metadata"]["resourceVersion"]
         self._cluster.apply({**manifest, "metadata": metadata}, force=self._take_over)
 

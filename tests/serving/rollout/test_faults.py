@@ -7,7 +7,7 @@ import pytest
 
 from serving.rollout.cluster import ApiError, Cluster, OwnedByAnother, Reference, Retries
 from serving.rollout.cluster_driver import ClusterDriver
-from serving.rollout.errors import ReleaseRejected
+from serving.rollout.errors import NotReached, ReleaseRejected
 from serving.rollout.state import Phase
 from tests.serving.rollout.api_server import Call, Faults
 from tests.serving.rollout.conftest import NAMESPACE, SERVICE, STRATEGIES, World, a_release
@@ -109,6 +109,18 @@ def test_a_status_written_between_read_and_write_does_not_stop_a_write(routed: W
 
     routed.server.faults = meddle
     assert routed.process().start(a_release("r2")).phase is Phase.RAMPING
+
+
+def test_an_object_that_is_on_its_way_out_is_waited_for(routed: World) -> None:
+    routed.process().start(a_release("r1"))
+    routed.process().start(a_release("r2"))
+    entry = routed.server.store.entries["serving.kserve.io/v1beta1", "inferenceservices", NAMESPACE, "shop-r2"]
+    entry.live["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    with pytest.raises(NotReached, match="shop-r2 is still being removed: run again"):
+        routed.process().ramp("r2", 10)
+    assert routed.controllers.traffic() == {"r1": 100}
+    del entry.live["metadata"]["deletionTimestamp"]
+    assert routed.process().resume().shares == {"r1": 90, "r2": 10}
 
 
 def test_a_field_of_another_manager_is_not_taken_unless_told(routed: World) -> None:
