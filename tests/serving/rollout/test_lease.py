@@ -7,6 +7,7 @@ import pytest
 from serving.rollout.errors import Busy, LeaseLost
 from serving.rollout.lease import STATE, LeaseLedger
 from serving.rollout.state import State
+from tests.serving.rollout.api_server import Call
 from tests.serving.rollout.conftest import NAMESPACE, SERVICE, World, a_release
 
 LEASE = ("coordination.k8s.io/v1", "leases", NAMESPACE, f"{SERVICE}-rollout")
@@ -60,8 +61,8 @@ def test_a_process_that_slept_past_its_lease_moves_no_traffic(world: World) -> N
     world.process().ramp("r2", 10)
     sleeper, meanwhile = world.process(), []
 
-    def wake_up_late(call: object) -> None:
-        if getattr(call, "method", "") == "PATCH" and not meanwhile:
+    def wake_up_late(call: Call) -> None:
+        if call.method == "PATCH" and not meanwhile:
             meanwhile.append(True)  # its state is written; now it sleeps before it writes the traffic
             world.process().roll_back("r2", "worse")
 
@@ -69,21 +70,20 @@ def test_a_process_that_slept_past_its_lease_moves_no_traffic(world: World) -> N
     with pytest.raises(LeaseLost):
         sleeper.ramp("r2", 50)
     assert world.controllers.traffic() == {"r1": 100}
-    assert not any(traffic.get("r2") == 50 for traffic in world.controllers.seen[-1:])
+    assert not any(traffic.get("r2") == 50 for traffic in world.controllers.seen)
 
 
-def test_two_that_begin_at_once_do_not_both_hold_it(routed: World) -> None:
-    with ledger(routed, "first").held():
-        raced = []
+def test_of_two_that_make_the_lease_at_once_one_gets_it(routed: World) -> None:
+    def another_is_first(call: Call) -> None:
+        if call.method == "POST":
+            spec = {"holderIdentity": "another", "leaseDurationSeconds": 10}
+            metadata = {"name": LEASE[3], "namespace": NAMESPACE}
+            routed.server.store.create(LEASE, {"kind": "Lease", "metadata": metadata, "spec": spec})
 
-        def other_creates(call: object) -> None:
-            raced.append(call)
-
-        routed.server.faults = other_creates
-        impatient = dataclasses.replace(ledger(routed, "second"), patience_s=0.0)
-        with pytest.raises(Busy), impatient.held():
-            pass
-    assert raced
+    routed.server.faults = another_is_first
+    impatient = dataclasses.replace(ledger(routed, "first"), patience_s=0.0)
+    with pytest.raises(Busy, match="held by 'another'"), impatient.held():
+        pass
 
 
 def test_a_state_of_another_version_is_refused_by_name(routed: World) -> None:
