@@ -121,7 +121,7 @@ def histories(users: int, events: int, items: int) -> Sequences:
 
 def ours(generation: Generation, constrained: bool) -> Draw:
     def draw(prompts: Sequences, group: int, seed: int) -> np.ndarray:
-        codes, _ = generation.draw(prompts, group, (seed,), constrained=constrained)
+        codes = generation.draw(prompts, group, (seed,), constrained=constrained).codes
         return VOCABULARY.tokens(codes.numpy())
 
     return draw

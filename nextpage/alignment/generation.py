@@ -17,6 +17,15 @@ from nextpage.models.decoder import CausalDecoder
 
 
 @dataclass(frozen=True, kw_only=True)
+class Answers:
+    """G answers to each of B prompts. Rows are −1 where codes name no item."""
+
+    codes: torch.Tensor  # int64 [B, G, L]
+    rows: np.ndarray  # int32 [B, G]
+    log_prob: np.ndarray  # float32 [B, G], by the model, over all codes
+
+
+@dataclass(frozen=True, kw_only=True)
 class Generation:
     """The model, whose weights may change from one call to the next, and what it takes to ask it."""
 
@@ -26,11 +35,8 @@ class Generation:
     layout: PagesConfig
     prompt_items: int  # the last so many events of a history are read
 
-    def draw(
-        self, prompts: Sequences, number: int, seed: tuple[int, ...], *, constrained: bool
-    ) -> tuple[torch.Tensor, np.ndarray]:
-        """`number` answers a prompt, independently: codes int64 [B, number, L], and the rows of their items int32
-        [B, number], −1 where they name none (never, where they are drawn along the trie)."""
+    def draw(self, prompts: Sequences, number: int, seed: tuple[int, ...], *, constrained: bool) -> Answers:
+        """`number` answers a prompt, drawn independently; `constrained` ones along the trie, so that all are items."""
         (state,) = np.random.SeedSequence(seed).generate_state(1)
         drawn = sample(
             EagerEngine(self.model),
@@ -39,7 +45,22 @@ class Generation:
             generator=torch.Generator().manual_seed(int(state)),
             trie=self.trie if constrained else None,
         )
-        return drawn.codes, self.trie.rows(drawn.codes).numpy()
+        return Answers(codes=drawn.codes, rows=self.trie.rows(drawn.codes).numpy(), log_prob=drawn.log_prob.numpy())
+
+    def likeliest(self, prompts: Sequences, number: int, *, constrained: bool) -> Answers:
+        """The `number` likeliest answers of each prompt; `constrained` ones are items.
+
+        Raises ValueError where the catalogue holds fewer.
+        """
+        if not constrained:
+            made = generate(EagerEngine(self.model), self._read(prompts), beam_width=number)
+            return Answers(
+                codes=made.codes, rows=self.trie.rows(made.codes).numpy(), log_prob=made.log_prob.float().numpy()
+            )
+        if number > self.trie.items:
+            raise ValueError(f"{number} items of each prompt are asked for, the catalogue holds {self.trie.items}")
+        found = self.beams(prompts, number)
+        return Answers(codes=self.trie.codes(found.rows), rows=found.rows.numpy(), log_prob=found.log_prob.numpy())
 
     def beams(self, prompts: Sequences, number: int) -> Found:
         """The `number` most likely items of each prompt, best first."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from nextpage.alignment.generation import Generation
+from nextpage.alignment.generation import Answers, Generation
 from nextpage.alignment.pages import Asked, TrainingPages
 from nextpage.alignment.policy import PolicyConfig, Rollouts, advantages
 from nextpage.alignment.rewards import Judge, RewardsConfig, rewards
@@ -30,10 +30,17 @@ class OnPolicy:
         """Each batch is drawn when it is asked for, from the weights of that moment."""
         asked_pages = self.pages.walk(self.prompts, start=start, rank=rank, processes=processes)
         for step, asked in enumerate(asked_pages, start):
-            seed, by = (self.seed, step, rank), self.generation
-            codes, rows = by.draw(asked.prompts, self.config.group, seed, constrained=self.config.constrained)
-            reward = rewards(asked.prompts, rows, asked.positives, self.judge, self.rewards)
-            yield self.learn_from(asked, codes, torch.from_numpy(reward))
+            answers = self.roll_out(asked, (self.seed, step, rank))
+            reward = rewards(asked.prompts, answers.rows, asked.positives, self.judge, self.rewards)
+            surprise = np.where(answers.rows >= 0, -answers.log_prob, 0.0)
+            yield self.learn_from(asked, answers.codes, torch.from_numpy(reward + self.config.entropy * surprise))
+
+    def roll_out(self, asked: Asked, seed: tuple[int, ...]) -> Answers:
+        """G answers a prompt by the policy as it stands."""
+        by, config = self.generation, self.config
+        if config.rollouts == "beams":
+            return by.likeliest(asked.prompts, config.group, constrained=config.constrained)
+        return by.draw(asked.prompts, config.group, seed, constrained=config.constrained)
 
     def learn_from(self, asked: Asked, codes: torch.Tensor, reward: torch.Tensor) -> Rollouts:
         """Of each prompt its rollouts, and then, for the NLL term, its positives. codes [B, G, L], reward [B, G]."""
@@ -44,8 +51,8 @@ class OnPolicy:
         sizes = np.array([len(own) for own in answers])
         place = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         is_rollout = torch.from_numpy(place < group)
-        advantage = torch.zeros(len(place))
-        advantage[is_rollout] = advantages(reward).flatten()
+        advantage = torch.zeros(len(place), dtype=torch.float32)
+        advantage[is_rollout] = advantages(reward.float(), self.config.spread).flatten()
         return Rollouts(
             packed=lay_out_answers(asked.prompts, answers, by.item_tokens, by.layout, by.prompt_items),
             prompt=torch.from_numpy(np.repeat(np.arange(len(asked)), sizes)),

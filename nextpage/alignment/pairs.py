@@ -70,7 +70,7 @@ class Pairs:
         chosen = np.array([draw.choice(own) for own in asked.positives])
         candidates = draw.integers(0, by.trie.items, (len(asked), number))
         if self.config.pairs == "self_play":
-            _, own = by.draw(asked.prompts, number, seed, constrained=True)
+            own = by.draw(asked.prompts, number, seed, constrained=True).rows
             candidates = np.concatenate([own, candidates], axis=1)  # where too few are drawn that are no positives
         rejected = _negatives(candidates, asked.positives, self.config.rejected)
         if self.config.pairs == "rerank":

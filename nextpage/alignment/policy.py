@@ -15,27 +15,40 @@ from nextpage.models.decoder import CausalDecoder
 from nextpage.objectives.next_token import packed_flops
 from nextpage.objectives.objective import Objective
 
-BOUNDS = ("none", "gbpo")
+ROLLOUTS, SPREADS, BOUNDS = ("beams", "draws"), ("batch", "group"), ("none", "gbpo")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyConfig:
-    """`group` rollouts a prompt (G). `nll_weight` is α of Eq 8: 0 is plain GRPO. `bound`: "none", or "gbpo", which
-    bounds the gradients of rollouts as OneRec-V2 does. `constrained` rollouts are drawn along the trie; the others may
-    name no item, and then earn nothing."""
+    """How the policy is asked and what it learns from its answers.
 
-    group: int = 16
-    nll_weight: float = 0.01
-    bound: str = "none"
+    `group` rollouts a prompt (G): the policy's likeliest answers ("beams", all distinct), or independent "draws".
+    `constrained` ones follow the trie; the others may name no item, and then earn nothing. `nll_weight` is α of Eq 8: 0
+    is plain GRPO. `entropy`: what is added to a reward for each nat of an item's −log π, which keeps a policy that
+    spreads over a page's many items from collapsing onto a few (maximum-entropy RL, arXiv 1702.08165). `spread`:
+    rewards, less their group's mean, are divided by the standard deviation of the "group" (GRPO) or of the whole
+    "batch" (arXiv 2501.03262), where groups that differ more weigh more. `bound`: "gbpo" bounds gradients as OneRec-V2
+    does.
+    """
+
+    group: int = 24
+    rollouts: str = "beams"
     constrained: bool = False
+    nll_weight: float = 0.01
+    entropy: float = 0.05
+    spread: str = "batch"
+    bound: str = "none"
 
     def __post_init__(self) -> None:
         if self.group < 2:
             raise ValueError(f"group is {self.group}: an advantage is relative to a group of at least 2 rollouts")
         if self.nll_weight < 0:
             raise ValueError(f"nll_weight is {self.nll_weight}: it may not be negative")
-        if self.bound not in BOUNDS:
-            raise ValueError(f"bound {self.bound!r} is unknown: use one of {', '.join(BOUNDS)}")
+        if self.entropy < 0:
+            raise ValueError(f"entropy is {self.entropy}: it may not be negative")
+        for name, known in (("rollouts", ROLLOUTS), ("spread", SPREADS), ("bound", BOUNDS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} {getattr(self, name)!r} is unknown: use one of {', '.join(known)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +78,11 @@ class Rollouts:
         )
 
 
-def advantages(reward: Tensor) -> Tensor:
-    """Rewards of groups, less their mean, over their standard deviation: float [B, G] → [B, G]; 0 in a group whose
-    rewards are all alike."""
+def advantages(reward: Tensor, spread: str = "group") -> Tensor:
+    """Rewards of groups, less their mean, over the standard deviation of the group or of the whole batch: float [B, G]
+    → [B, G]; 0 in a group whose rewards are all alike."""
     centred = reward - reward.mean(dim=1, keepdim=True)
-    deviation = centred.square().mean(dim=1, keepdim=True).sqrt()
+    deviation = centred.square().mean(dim=None if spread == "batch" else 1, keepdim=True).sqrt()
     return torch.where(deviation > 1e-6, centred / deviation.clamp(min=1e-6), 0.0)
 
 

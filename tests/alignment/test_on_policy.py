@@ -19,7 +19,7 @@ from tests.alignment.small import generation, judge, pages, policy
 from tests.histories import VOCABULARY
 
 GROUP, PROMPTS, LEVELS = 6, 4, 3
-CONFIG = PolicyConfig(group=GROUP, nll_weight=0.1)
+CONFIG = PolicyConfig(group=GROUP, nll_weight=0.1, rollouts="draws", entropy=0.0, spread="group")
 PRICE = RewardsConfig(terms={"value": 1.0}, gate=None, anchored=False)
 
 
@@ -152,3 +152,32 @@ def test_after_its_rollouts_a_prompt_has_its_positives_unless_there_is_no_term_f
     plain = next(_source(config=replace(CONFIG, nll_weight=0.0)).walk(start=0, rank=0, processes=1))
     assert plain.is_rollout.all()
     assert _drawn(plain) == _drawn(batch)
+
+
+def test_beams_are_the_likeliest_answers_all_distinct() -> None:
+    asked = pages().asked(np.arange(PROMPTS))
+    for constrained in (True, False):
+        source = _source(config=replace(CONFIG, rollouts="beams", constrained=constrained))
+        answers, drawn = (source.roll_out(asked, (0,)), _source().roll_out(asked, (0,)))
+        assert all(len({tuple(codes) for codes in own}) == GROUP for own in answers.codes.tolist())
+        assert (np.diff(answers.log_prob, axis=1) <= 0).all()
+        assert (answers.rows >= 0).all() if constrained else True
+        if not constrained:
+            assert (answers.log_prob[:, :1] >= drawn.log_prob - 1e-5).all()
+
+
+def test_more_items_than_the_catalogue_holds_cannot_be_asked_for() -> None:
+    source = _source(config=replace(CONFIG, rollouts="beams", constrained=True, group=200))
+    with pytest.raises(ValueError, match="200 items of each prompt are asked for, the catalogue holds 90"):
+        source.roll_out(pages().asked(np.arange(1)), (0,))
+
+
+def test_entropy_favours_what_the_policy_finds_unlikely_and_never_what_names_no_item() -> None:
+    """With no other reward, advantages follow −log π; answers that name no item stay at 0, the least."""
+    nothing = RewardsConfig(terms={"value": 0.0}, gate=None, anchored=False)
+    config = replace(CONFIG, rollouts="beams", entropy=0.5)
+    source = replace(_source(config=config), rewards=nothing, pages=_Always(pages().asked(np.arange(PROMPTS))))  # type: ignore[arg-type]
+    answers = source.roll_out(pages().asked(np.arange(PROMPTS)), (0, 0, 0))
+    batch = next(source.walk(start=0, rank=0, processes=1))
+    expected = advantages(torch.from_numpy(np.where(answers.rows >= 0, -0.5 * answers.log_prob, 0.0)).float())
+    assert torch.allclose(batch.advantage[batch.is_rollout].view(PROMPTS, GROUP), expected, atol=1e-5)

@@ -25,7 +25,7 @@ def _asked(prompts: int = 4) -> Asked:
 def _batch(model: CausalDecoder, config: PolicyConfig, reward: torch.Tensor | None = None) -> Rollouts:
     """Rollouts of the model, with random rewards where none are given."""
     asked, by = _asked(), generation(model)
-    codes, _ = by.draw(asked.prompts, config.group, (0,), constrained=False)
+    codes = by.draw(asked.prompts, config.group, (0,), constrained=False).codes
     source = OnPolicy(
         generation=by,
         pages=pages(),
@@ -98,6 +98,15 @@ def test_advantages_are_centred_and_of_unit_deviation_in_each_group() -> None:
     assert torch.equal(found.argsort(dim=1), reward.argsort(dim=1))
 
 
+def test_over_the_batch_groups_that_differ_more_weigh_more() -> None:
+    reward = torch.tensor([[0.0, 1.0], [0.0, 0.1], [0.5, 0.5]])
+    found = advantages(reward, "batch")
+    assert torch.allclose(found.sum(dim=1), torch.zeros(3), atol=1e-6)
+    assert found[0, 1].item() == pytest.approx(10 * found[1, 1].item(), rel=1e-5)
+    assert found.square().mean().item() == pytest.approx(1.0, rel=1e-5)
+    assert torch.equal(found[2], torch.zeros(2))
+
+
 def test_a_better_answer_becomes_more_likely_and_a_worse_one_less() -> None:
     model = policy()
     batch = _batch(model, GRPO)
@@ -126,7 +135,7 @@ def test_gbpo_leaves_better_answers_alone_and_bounds_the_pull_of_unlikely_worse_
 def test_the_order_of_prompts_changes_no_loss() -> None:
     model, config = policy(), replace(GRPO, nll_weight=0.1)
     asked, by = _asked(), generation(model)
-    codes, _ = by.draw(asked.prompts, GROUP, (0,), constrained=False)
+    codes = by.draw(asked.prompts, GROUP, (0,), constrained=False).codes
     reward = torch.rand(4, GROUP, generator=torch.Generator().manual_seed(2))
     source = OnPolicy(
         generation=by,
@@ -169,7 +178,14 @@ def test_a_prompt_holds_only_what_came_before_and_positives_are_what_was_chosen_
 
 @pytest.mark.parametrize(
     ("changes", "named"),
-    [({"group": 1}, "group is 1"), ({"nll_weight": -0.1}, "nll_weight is -0.1"), ({"bound": "ppo"}, "bound 'ppo'")],
+    [
+        ({"group": 1}, "group is 1"),
+        ({"nll_weight": -0.1}, "nll_weight is -0.1"),
+        ({"bound": "ppo"}, "bound 'ppo'"),
+        ({"rollouts": "greedy"}, "rollouts 'greedy'"),
+        ({"spread": "all"}, "spread 'all'"),
+        ({"entropy": -1.0}, "entropy is -1"),
+    ],
 )
 def test_a_wrong_setting_is_named(changes: dict[str, object], named: str) -> None:
     with pytest.raises(ValueError, match=named):

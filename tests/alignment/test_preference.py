@@ -87,7 +87,7 @@ def test_a_positive_is_chosen_and_none_is_rejected(way: str) -> None:
 def test_self_play_rejects_what_the_policy_draws() -> None:
     asked = next(pages().walk(6, start=0, rank=0, processes=1))
     source = _pairs("self_play")
-    _, drawn = source.generation.draw(asked.prompts, source.config.candidates, (3,), constrained=True)
+    drawn = source.generation.draw(asked.prompts, source.config.candidates, (3,), constrained=True).rows
     _, rejected = source.choose(asked, (3,))
     assert all(np.isin(rejected[row], drawn[row]).all() for row in range(6))
 
