@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 from kubernetes.client import ApiClient, ApiException, Configuration
 from urllib3 import HTTPResponse
 
-from tests.serving.rollout.store import Json, Key, Refusal, Store
+from tests.serving.rollout.store import Json, Key, Refusal, Store, copied
 
 SERVED = ("serving.kserve.io/v1beta1", "gateway.networking.k8s.io/v1", "coordination.k8s.io/v1", "apps/v1")
 
@@ -99,7 +99,7 @@ class InProcess:
         try:
             if query.get("watch"):
                 raise Refusal(410, "Expired", "too old")
-            body, content = json.loads(json.dumps(given["body"] or {})), given["header_params"]["Content-Type"]
+            body, content = copied(given["body"] or {}), given["header_params"]["Content-Type"]
             code, answer = self._server.answer(method, path, query, body, content)
         except Refusal as refusal:
             code, answer = refusal.code, refusal.status

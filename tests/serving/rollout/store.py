@@ -1,6 +1,6 @@
 """A Kubernetes API server's memory: server-side apply with field ownership, versions, generations, events."""
 
-import copy
+import json
 import threading
 import uuid
 from collections.abc import Callable, Mapping
@@ -11,6 +11,11 @@ Json = dict[str, Any]
 Path = tuple[str, ...]
 Key = tuple[str, str, str, str]  # apiVersion, plural, namespace, name
 UNOWNED = (("apiVersion",), ("kind",), ("metadata", "name"), ("metadata", "namespace"), ("metadata", "resourceVersion"))
+
+
+def copied(value: Any) -> Any:
+    """A deep copy of JSON, several times faster than `copy.deepcopy`."""
+    return json.loads(json.dumps(value))
 
 
 class Refusal(Exception):
@@ -49,17 +54,18 @@ class Store:
         with self.changed:
             if key not in self.entries:
                 raise Refusal(404, "NotFound", f"{key[1]} {key[3]!r} not found")
-            return copy.deepcopy(self.entries[key].live)
+            return copied(self.entries[key].live)
 
     def all(self, plural: str) -> list[Json]:
+        """The live objects themselves: to be read."""
         with self.changed:
-            return [copy.deepcopy(entry.live) for key, entry in sorted(self.entries.items()) if key[1] == plural]
+            return [entry.live for key, entry in list(self.entries.items()) if key[1] == plural]
 
     def list(self, kind: tuple[str, str, str], labels: Mapping[str, str]) -> Json:
         with self.changed:
             items = [entry.live for key, entry in sorted(self.entries.items()) if key[:3] == kind]
             chosen = [live for live in items if labels.items() <= live["metadata"].get("labels", {}).items()]
-            return {"metadata": {"resourceVersion": str(self._version)}, "items": copy.deepcopy(chosen)}
+            return {"metadata": {"resourceVersion": str(self._version)}, "items": copied(chosen)}
 
     def create(self, key: Key, sent: Json) -> Json:
         with self.changed:
@@ -72,7 +78,7 @@ class Store:
         with self.changed:
             before = self.get(key)
             self._same_version(key, sent, before)
-            live = {**copy.deepcopy(sent), "status": before.get("status", {})}
+            live = {**copied(sent), "status": before.get("status", {})}
             live["metadata"] = {**before["metadata"], **sent["metadata"]}
             self._put(key, Entry(live, self.entries[key].owners), "MODIFIED", before)
             return self.get(key)
@@ -105,7 +111,10 @@ class Store:
             else:
                 before = self.get(key)
                 self._same_version(key, sent, before)
-                entry = copy.deepcopy(self.entries[key])
+                entry = Entry(
+                    copied(self.entries[key].live),
+                    {path: set(owners) for path, owners in self.entries[key].owners.items()},
+                )
             self._refuse_owned(entry, wanted, manager, force)
             for path in [path for path, owners in entry.owners.items() if manager in owners and path not in wanted]:
                 entry.owners[path].discard(manager)
@@ -125,7 +134,7 @@ class Store:
         with self.changed:
             entry = self.entries[key]
             if entry.live.get("status") != status:
-                entry.live["status"] = copy.deepcopy(status)
+                entry.live["status"] = copied(status)
                 self._announce(key, "MODIFIED", entry.live)
 
     def _refuse_owned(self, entry: Entry, wanted: Mapping[Path, Any], manager: str, force: bool) -> None:
@@ -146,7 +155,7 @@ class Store:
 
     @staticmethod
     def _born(sent: Json) -> Json:
-        live = copy.deepcopy(sent)
+        live = copied(sent)
         live["metadata"] |= {"uid": uuid.uuid4().hex, "generation": 0, "resourceVersion": ""}
         return live
 
@@ -163,7 +172,7 @@ class Store:
     def _announce(self, key: Key, event: str, live: Json) -> None:
         self._version += 1
         live["metadata"]["resourceVersion"] = str(self._version)
-        self.events.append((self._version, event, key, copy.deepcopy(live)))
+        self.events.append((self._version, event, key, copied(live)))
         self.changed.notify_all()
 
 
@@ -186,7 +195,7 @@ def _at(value: Json, path: Path) -> Any:
 def _set(value: Json, path: Path, leaf: Any) -> None:
     for name in path[:-1]:
         value = value.setdefault(name, {})
-    value[path[-1]] = copy.deepcopy(leaf)
+    value[path[-1]] = copied(leaf)
 
 
 def _remove(value: Json, path: Path) -> None:
