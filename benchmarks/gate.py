@@ -3,7 +3,7 @@
     python benchmarks/gate.py [--simulations 1000] [--users 250000] [--days 28] [--panel synthetic|households]
 
 Synthetic panels have users of unequal habits (gamma), who spend log-normal amounts (σ = 1.2 an order, 0.6 a user): the
-most generous hundredth of the users brings about a tenth of the value. Every panel is split into arms at random 50
+hundredth of the users who spend most bring 13% of the value. Every panel is split into arms at random 50
 times; a planted effect multiplies treatment's value, or its clicks. `households` splits the 2,469 households of The
 Complete Journey and what they really spent in four weeks, planted effects on top.
 

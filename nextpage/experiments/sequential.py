@@ -23,6 +23,7 @@ from scipy.special import ndtr, ndtri, roots_legendre
 
 DESIGNS = ("group", "always_valid")
 LARGEST = 8.0  # critical values above are infinite: what they would spend, 1e-15, is left to the next look
+REACH = 6.5  # deviations about the mean that are integrated: 8e-11 lies outside
 SIZES = tuple(int(32 * 2 ** (half / 2)) for half in range(11))  # of integration grids, 32 to 1,024
 SMALLEST_STEP = 0.005  # of the information, from look to look: smaller steps are taken as this, which is the safer way
 
@@ -129,7 +130,7 @@ class _Walk:
         """To the next look's information."""
         step = information - self._information
         if self._information:
-            self._lay_nodes(spacing=min(self._deviation, math.sqrt(step)) / 3)  # errors of about 1e-8
+            self._lay_nodes(spacing=min(self._deviation, math.sqrt(step)) / 2)  # errors of about 1e-8
         self._mean = self._nodes + self._drift * step
         self._deviation = math.sqrt(step)
         self._information = information
@@ -146,7 +147,7 @@ class _Walk:
 
     def _lay_nodes(self, spacing: float) -> None:
         """Put the density of those who go on onto nodes of its own."""
-        centre, reach = self._drift * self._information, LARGEST * math.sqrt(self._information)
+        centre, reach = self._drift * self._information, REACH * math.sqrt(self._information)
         low, high = centre - reach, min(self._stopped_from, centre + reach)
         if high <= low:  # nobody goes on
             self._nodes, self._mass = np.array([low]), np.zeros(1)
