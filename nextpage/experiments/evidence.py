@@ -18,13 +18,14 @@ A rule needs only the columns that it names. Percentiles are no sums, so a bound
 the share of requests slower than that bound: `slow` per `requests`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nextpage.experiments.assignment import ARMS
+from nextpage.experiments.assignment import ARMS, TREATMENT
 
 KEYS = ("user_id", "arm", "day")
 MEASURES = (
@@ -58,12 +59,11 @@ EVIDENCE_SCHEMA = pa.schema(
 class UserDays:
     """Rows of users that were in one arm only, sorted by day.
 
-    `user` int64 [R]: row of the user's table; `day` int64 [R]; `values` float64 [R, C]: the measured columns.
-    Of each user, `treated` bool [U], `before` float64 [U, C]: the same columns before the experiment (0 where the table
-    has none), `segments`: name → strings [U]. `contaminated`: users seen in both arms, who are in none of these.
+    `user` int64 [R]: row of the user below; `day` int64 [R]; `values` float64 [R, C]: the measured columns. Of each
+    user, `treated` bool [U], `before` float64 [U, B]: `pre_` columns, `segments`: name → strings [U]. `contaminated`:
+    users seen in both arms, who are in none of these.
     """
 
-    columns: tuple[str, ...]
     user: np.ndarray
     day: np.ndarray
     values: np.ndarray
@@ -74,51 +74,44 @@ class UserDays:
 
 
 def read_user_days(
-    rows: pa.Table, columns: tuple[str, ...], *, before: tuple[str, ...] = (), segments: tuple[str, ...] = ()
+    rows: pa.Table, columns: Sequence[str], *, before: Sequence[str], segments: Sequence[str], through_day: int
 ) -> UserDays:
-    """`columns`: measures to keep; `before`: those of them whose `pre_` column must be there; `segments`: names.
+    """`columns` and `before`: measures to keep, of the experiment and of the time before; `segments`: names. Rows after
+    `through_day` are not read.
 
     Raises ValueError for a column that is missing, null or infinite, a day before the first, and for what should be one
     value a user and is not.
     """
-    _check(rows, (*columns, *(BEFORE + name for name in before)), tuple(SEGMENT + name for name in segments))
-    rows = rows.filter(pc.is_in(rows["arm"], pa.array(ARMS))).sort_by([("day", "ascending"), ("user_id", "ascending")])
-    ids = rows["user_id"].combine_chunks().dictionary_encode()
-    user, users = ids.indices.to_numpy().astype(np.int64), len(ids.dictionary)
-    treated_row = pc.equal(rows["arm"], ARMS[1]).to_numpy()
-    once = np.zeros((users, 2), dtype=bool)
-    once[user, treated_row.astype(np.int64)] = True
-    clean = np.asarray(~once.all(axis=1))
-    kept = clean[user]
-    renumbered = np.cumsum(clean) - 1
-    first = np.full(users, -1)
-    first[user[::-1]] = np.arange(len(user))[::-1]
-    first = first[clean]
+    earlier, parts = [BEFORE + name for name in before], [SEGMENT + name for name in segments]
+    _check(rows, [*columns, *earlier], parts)
+    rows = rows.filter(pc.and_(pc.is_in(rows["arm"], pa.array(ARMS)), pc.less_equal(rows["day"], through_day)))
+    arms_seen = rows.group_by("user_id").aggregate([("arm", "count_distinct")])
+    strays = arms_seen.filter(pc.greater(arms_seen["arm_count_distinct"], 1))["user_id"].combine_chunks()
+    rows = rows.filter(pc.invert(pc.is_in(rows["user_id"], strays)))
+    rows = rows.sort_by([("day", "ascending"), ("user_id", "ascending")])
+    user = rows["user_id"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+    first = np.unique(user, return_index=True)[1]  # row of each user
 
     def of_user(name: str) -> np.ndarray:
         each = rows[name].to_numpy()
-        odd = np.flatnonzero(each[kept] != each[first][renumbered[user[kept]]])
+        odd = np.flatnonzero(each != each[first][user])
         if len(odd):
-            where = rows["user_id"][int(np.flatnonzero(kept)[odd[0]])].as_py()
+            where = rows["user_id"][int(odd[0])].as_py()
             raise ValueError(f"column {name!r} changes between rows of user {where!r}: it must be known beforehand")
         return np.asarray(each[first])
 
-    earlier = np.zeros((len(first), len(columns)))
-    for name in before:
-        earlier[:, columns.index(name)] = of_user(BEFORE + name)
     return UserDays(
-        columns=columns,
-        user=renumbered[user[kept]],
-        day=rows["day"].to_numpy()[kept].astype(np.int64),
-        values=_matrix(rows, columns)[kept],
-        treated=once[clean, 1],
-        before=earlier,
-        segments={name: of_user(SEGMENT + name).astype(str) for name in segments},
-        contaminated=int((~clean).sum()),
+        user=user,
+        day=rows["day"].to_numpy().astype(np.int64),
+        values=_side_by_side([rows[name].to_numpy() for name in columns], len(rows)),
+        treated=rows["arm"].to_numpy()[first] == TREATMENT,
+        before=_side_by_side([of_user(name) for name in earlier], len(first)),
+        segments={name: of_user(part).astype(str) for name, part in zip(segments, parts, strict=True)},
+        contaminated=len(strays),
     )
 
 
-def _check(rows: pa.Table, figures: tuple[str, ...], texts: tuple[str, ...]) -> None:
+def _check(rows: pa.Table, figures: Sequence[str], texts: Sequence[str]) -> None:
     for name in (*KEYS, *figures, *texts):
         if name not in rows.column_names:
             raise ValueError(f"the evidence has no column {name!r}, which the rule needs: it has {rows.column_names}")
@@ -131,8 +124,6 @@ def _check(rows: pa.Table, figures: tuple[str, ...], texts: tuple[str, ...]) -> 
         raise ValueError(f"the evidence has day {earliest}: the first day of an experiment is 1")
 
 
-def _matrix(rows: pa.Table, columns: tuple[str, ...]) -> np.ndarray:
+def _side_by_side(columns: Sequence[np.ndarray], rows: int) -> np.ndarray:
     """float64 [R, C]."""
-    if not columns:
-        return np.zeros((len(rows), 0))
-    return np.stack([rows[name].cast(pa.float64()).to_numpy() for name in columns], axis=1)
+    return np.stack([column.astype(np.float64) for column in columns], axis=1) if columns else np.zeros((rows, 0))

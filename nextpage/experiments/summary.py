@@ -61,9 +61,7 @@ def summarise(rows: pa.Table, rule: Rule, through_day: int) -> Summary:
         raise ValueError(f"day {through_day} is outside the experiment: its rule ends it on day {rule.horizon_days}")
     measured = tuple(sorted({name for metric in rule.metrics for name in metric.measures}))
     before = tuple(sorted({name for metric in rule.metrics if metric.cuped for name in metric.measures}))
-    user_days = read_user_days(rows, measured, before=before, segments=rule.segments)
-    columns = (*measured, *(BEFORE + name for name in before))
-    earlier = user_days.before[:, [measured.index(name) for name in before]]
+    user_days = read_user_days(rows, measured, before=before, segments=rule.segments, through_day=through_day)
     looks, daily = [], []
     totals, seen = _nothing(user_days)
     halves = np.concatenate([totals, totals], axis=1)
@@ -72,16 +70,20 @@ def summarise(rows: pa.Table, rule: Rule, through_day: int) -> Summary:
         totals, seen = totals + today, seen | active
         late = 2 * day > through_day
         halves[:, late * len(measured) : (late + 1) * len(measured)] += today
-        looks.append(_look(day, np.hstack([totals, earlier]), user_days.treated, seen))
-        daily.append(_look(day, np.hstack([today, earlier]), user_days.treated, active))
+        looks.append(_look(day, np.hstack([totals, user_days.before]), user_days.treated, seen))
+        daily.append(_look(day, np.hstack([today, user_days.before]), user_days.treated, active))
     return Summary(
         through_day=through_day,
-        columns=columns,
+        columns=(*measured, *(BEFORE + name for name in before)),
         looks=tuple(looks),
         daily=tuple(daily),
         early_late=_look(through_day, halves, user_days.treated, seen),
         segments=tuple(
-            (name, value, _look(through_day, np.hstack([totals, earlier]), user_days.treated, seen & (values == value)))
+            (
+                name,
+                value,
+                _look(through_day, np.hstack([totals, user_days.before]), user_days.treated, seen & (values == value)),
+            )
             for name, values in user_days.segments.items()
             for value in np.unique(values).tolist()
         ),
@@ -104,7 +106,7 @@ def _look(day: int, values: np.ndarray, treated: np.ndarray, seen: np.ndarray) -
 
 def _nothing(user_days: UserDays) -> tuple[np.ndarray, np.ndarray]:
     users = len(user_days.treated)
-    return np.zeros((users, len(user_days.columns))), np.zeros(users, dtype=bool)
+    return np.zeros((users, user_days.values.shape[1])), np.zeros(users, dtype=bool)
 
 
 def _totals(user_days: UserDays, day: int) -> tuple[np.ndarray, np.ndarray]:

@@ -66,6 +66,16 @@ def test_users_seen_in_both_arms_are_counted_and_left_out():
     assert summary.looks == summarise(without, RULE, 7).looks
 
 
+def test_a_user_who_changes_arms_later_counts_until_then():
+    rows = make_rows(100, 6, seed=9)
+    user, day, arm = rows["user_id"].to_numpy(), rows["day"].to_numpy(), rows["arm"].to_numpy()
+    faithless = sorted(set(user[day <= 3]) & set(user[day > 3]))[0]
+    turned = np.where((user == faithless) & (day > 3), np.where(arm == "control", "treatment", "control"), arm)
+    changed = rows.set_column(rows.column_names.index("arm"), "arm", pa.array(turned))
+    assert summarise(changed, RULE, 3) == summarise(rows, RULE, 3)
+    assert summarise(changed, RULE, 6).contaminated == 1
+
+
 def test_rows_of_no_arm_are_left_out():
     rows = make_rows(100, 3, seed=4)
     extra = rows.slice(0, 50)
