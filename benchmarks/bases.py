@@ -62,9 +62,17 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         "training.steps=600",
         "decoding.prompt_items=192",
         "repeat_prior.weight=0",
+        "reward_model.loop.steps=100",
+        "alignment.loop.steps=80",
+        "alignment.loop.learning_rate=0.0001",
+        "alignment.policy.group=32",
+        "alignment.policy.nll_weight=0.2",
+        "alignment.policy.entropy=0.01",
     ),
 }
 """Overrides of the recipe `genrec`."""
+AFTER_TRAINING = ("reward_model", "rewards", "alignment")
+"""Sections that change no base."""
 PACKAGE, ATOMIC = "recbole==1.2.1", "recbole/dataset_example/ml-100k/"
 
 
@@ -99,7 +107,7 @@ def prepare(name: str, work: Path = WORK, *, run: Path | None = None, movielens:
     files; without one they are downloaded.
     """
     recipe = resolve("genrec", SETTINGS[name])
-    folder = work / f"{name}-{_key({part: recipe.sections[part] for part in ('features', 'tokenizer')})}"
+    folder = work / f"{name}-{key({part: recipe.sections[part] for part in ('features', 'tokenizer')})}"
     if run is not None and name == "journey":
         steps = max((run / "artifacts").iterdir())
         made = parse_recipe((steps / "configure" / "resolved").read_text())
@@ -145,7 +153,7 @@ def base(data: Data, seed: int, settings: tuple[str, ...] = (), *, threads: int 
     that was killed goes on from its last checkpoint.
     """
     recipe = data.recipe(*settings, f"training.seed={seed}")
-    folder = data.bases / _key(recipe.sections)
+    folder = data.bases / key({part: of for part, of in recipe.sections.items() if part not in AFTER_TRAINING})
     model, candidate = folder / "model", folder / "candidate"
     if not (model / WEIGHTS).exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -224,7 +232,7 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def _key(settings: object) -> str:
+def key(settings: object) -> str:
     """Short name of settings."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -19,7 +19,7 @@ from nextpage.tokenizers.semantic_ids import SemanticIds
 class Catalogue:
     """What is known of the I items, by row."""
 
-    vectors: np.ndarray  # float32 [I, D], of length 1: what the codes say of an item
+    vectors: np.ndarray  # float32 [I, D], of length 1: what the codes say of an item, less what they say of all
     category: np.ndarray  # int64 [I]
     price: np.ndarray  # float32 [I], percentile of the mean value of an order
     first_seen: np.ndarray  # int64 [I], seconds since 1970; the log's first moment where training never showed it
@@ -32,6 +32,7 @@ def read_catalogue(release: Path, dataset: Dataset) -> Catalogue:
     """
     semantic_ids = SemanticIds.read(release / "semantic_ids.parquet")
     vectors = ItemTokenizer.load(release / "tokenizer").quantiser.decode(semantic_ids.codes)
+    vectors -= vectors.mean(axis=0)  # else any two items are much alike
     items = pq.read_table(release / "items.parquet")
     category = semantic_ids.codes[:, 0].astype(np.int64)
     if "category" in items.column_names:
