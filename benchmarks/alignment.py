@@ -35,14 +35,15 @@ from nextpage.interactions.sequences import Sequences
 from nextpage.recommender import Recommender
 from nextpage.training.deepspeed_engine import join, leave
 
-PLAIN, OPEN, PAIRS = "alignment.policy.nll_weight=0", "rewards.gate=null", "alignment.objective=preference"
+PLAIN, OPEN = "alignment.policy.nll_weight=0", "rewards.gate=null"
+PAIRS = ("alignment.objective=preference", "alignment.loop.steps=80")
 WAYS: dict[str, tuple[str, ...]] = {
     "GRPO": (PLAIN,),
     "GRPO-SR": (),
     "GRPO without the gate": (PLAIN, OPEN),
     "GRPO-SR without the gate": (OPEN,),
-    "DPO": (PAIRS, "alignment.preference.rejected=1"),
-    "S-DPO": (PAIRS,),
+    "DPO": (*PAIRS, "alignment.preference.rejected=1"),
+    "S-DPO": PAIRS,
 }
 SFT = "SFT"
 UNWATCHED = ("alignment.watched=1", "alignment.loop.log_every=100000")
