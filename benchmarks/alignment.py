@@ -7,8 +7,9 @@ settings with the overrides below, the same for all seeds; they were chosen on v
 the test requests, full catalogue, without the repeat prior. R@K is the highest preference that the seed's own reward
 model finds among the first K items, ungated, so that gated and ungated runs are held against one measure; reward is
 the mean preference of the first ten; HaR the share of codes, generated without the trie, that name no item; below τ the
-share of the first ten that the gate would stop. ± is the standard deviation over seeds. An ordering *holds* where every seed shows it, *fails* where every seed shows the contrary, and is
-*open* otherwise. What is made is kept under `--work`, so that a run that was stopped goes on.
+share of the first ten that the gate would stop. ± is the standard deviation over seeds. An ordering *holds* where every
+seed shows it, *fails* where every seed shows the contrary, and is *open* otherwise. What is made is kept under
+`--work`, so that a run that was stopped goes on.
 """
 
 import json
