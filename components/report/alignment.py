@@ -32,9 +32,12 @@ QUALITY = {
 }
 LEARNT = {
     "group": "rollouts a prompt (G)",
-    "nll_weight": "weight of what was really chosen (α)",
-    "bound": "bound of gradients",
+    "rollouts": "rollouts are",
     "constrained": "rollouts along the trie",
+    "nll_weight": "weight of what was really chosen (α)",
+    "entropy": "reward a nat of entropy",
+    "spread": "rewards relative to the spread of the",
+    "bound": "bound of gradients",
 }
 
 
