@@ -4,12 +4,12 @@
 
 All run the same fp32 weights over the same prompts of one length: random weights (seed 0, embeddings scaled up so that
 codes differ in probability), random histories, a random catalogue of 27,000 items at 3 × 256 codes. A batch is
-everything from histories to codes. Ours is `Generation.draw`: a prompt is read once, and its rollouts share what was
-read. `generate` samples plainly (no top-k, no top-p), its scores normalised over the codes of the level, and gets its
-prompts as embedded by our decoder (it has no token merger): a call a rollout is the naive loop, which reads a prompt
-anew for each; `num_return_sequences` is kinder, for a prompt or for the batch, and copies the prompts before it reads.
-Free: over all codes; along the trie: only codes that lead to an item, for `generate` by its
-`PrefixConstrainedLogitsProcessor`.
+everything from histories to codes. Ours are `Generation.draw` and, as beams and not draws, `Generation.likeliest`:
+a prompt is read once, and its rollouts share what was read. `generate` samples plainly (no top-k, no top-p), its scores
+normalised over the codes of the level, and gets its prompts as embedded by our decoder (it has no token merger): a call
+a rollout is the naive loop, which reads a prompt anew for each; `num_return_sequences` is kinder, for a prompt or for
+the batch, and copies the prompts before it reads. Free: over all codes; along the trie: only codes that lead to an
+item, for `generate` by its `PrefixConstrainedLogitsProcessor`.
 
 The ways take turns, and every second repeat goes the other way round. Figures are medians (slowest to fastest) of the
 repeats, after one that is not counted; × naive is of two ways in the same repeat. CPU time, summed over threads, tells
@@ -41,7 +41,7 @@ from nextpage.tokenizers.vocabulary import PAD
 BAR = 10.0
 ERRORS = 4.0
 """Standard errors that mean log-probabilities may lie apart."""
-NAIVE, OURS = "generate, a call a rollout", "ours"
+NAIVE, OURS = "generate, a call a rollout", "ours, drawn"
 
 Draw = Callable[[Sequences, int, int], np.ndarray]
 """(prompts of B histories, rollouts of each G, seed) → tokens int64 [B, G, L]"""
@@ -73,7 +73,7 @@ def main() -> None:
         f"{given.group} rollouts each, threads: {given.threads}"
     )
     for title, constrained in (("free", False), ("along the trie", True)):
-        ways = {**hugging_face(generation, table, constrained=constrained), OURS: ours(generation, constrained)}
+        ways = hugging_face(generation, table, constrained=constrained) | ours(generation, constrained=constrained)
         measured = measure(ways, generation, prompts, given.group, given.repeats)
         print_table(title, measured, given.prompts * given.group)
 
@@ -119,12 +119,14 @@ def histories(users: int, events: int, items: int) -> Sequences:
     )
 
 
-def ours(generation: Generation, constrained: bool) -> Draw:
+def ours(by: Generation, *, constrained: bool) -> dict[str, Draw]:
     def draw(prompts: Sequences, group: int, seed: int) -> np.ndarray:
-        codes = generation.draw(prompts, group, (seed,), constrained=constrained).codes
-        return VOCABULARY.tokens(codes.numpy())
+        return VOCABULARY.tokens(by.draw(prompts, group, (seed,), constrained=constrained).codes.numpy())
 
-    return draw
+    def likeliest(prompts: Sequences, group: int, seed: int) -> np.ndarray:
+        return VOCABULARY.tokens(by.likeliest(prompts, group, constrained=constrained).codes.numpy())
+
+    return {OURS: draw, "ours, the likeliest": likeliest}
 
 
 def hugging_face(generation: Generation, table: SemanticIds, *, constrained: bool) -> dict[str, Draw]:
