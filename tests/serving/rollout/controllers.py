@@ -18,45 +18,59 @@ class Knative:
     """One Knative Service: its revisions and what KServe remembers of them."""
 
     revisions: list[tuple[Json, str]] = field(default_factory=list)  # template, release
+    ready_after: list[int] = field(default_factory=list)  # ticks until the revision can be ready
     rolled_out: int = -1
     traffic: dict[int, int] = field(default_factory=dict)
 
 
 class Controllers:
-    """`never_ready` names releases whose pods do not come up; statuses come `lag` reads after what they are about."""
+    """`never_ready` names releases whose pods do not come up. Statuses are told `lag` ticks after what they are about,
+    and new revisions of Knative are ready `slow` ticks after they were made; traffic moves at once."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.never_ready: set[str] = set()
         self.passed: set[str] = set()  # releases that passed a smoke test, as the test's smoke says
         self.lag = 0
+        self.slow = 0
         self._due = 0
+        self._untold: dict[Key, Json] = {}
         self.seen: list[Traffic] = []
         self.wrong: list[str] = []
         self._knative: dict[str, Knative] = {}
         store.settle = self.settle
 
     def settle(self) -> None:
-        self._due = self.lag
-        if not self.lag:
-            self._settle()
-
-    def read(self) -> None:
-        """Somebody reads or watches."""
-        self._due -= 1
-        if self._due == 0:
-            self._settle()
-
-    def _settle(self) -> None:
+        if self._due <= 0:
+            self._due = self.lag
         with self.store.changed:
             for key in list(self.store.entries):
                 live = self.store.entries[key].live
                 if live["kind"] == "HTTPRoute":
-                    self.store.set_status(key, _route_status(live))
+                    self._untold[key] = _route_status(live)
                 elif live["kind"] == "InferenceService":
                     knative = live["metadata"]["annotations"]["serving.kserve.io/deploymentMode"] == "Knative"
-                    (self._settle_knative if knative else self._settle_standard)(key, live)
+                    self._untold[key] = (self._settle_knative if knative else self._settle_standard)(key, live)
+            if not self.lag:
+                self._tell()
             self._note(self.traffic())
+
+    def tick(self) -> None:
+        """A call came in, and so time went by."""
+        self._due -= 1
+        waited = [memory for memory in self._knative.values() if any(left > 0 for left in memory.ready_after)]
+        for memory in waited:
+            memory.ready_after = [left - 1 for left in memory.ready_after]
+        if any(left == 0 for memory in waited for left in memory.ready_after):
+            self.settle()
+        if self._due == 0:
+            self._tell()
+
+    def _tell(self) -> None:
+        with self.store.changed:
+            for key in self._untold.keys() & self.store.entries.keys():
+                self.store.set_status(key, self._untold[key])
+            self._untold.clear()
 
     def traffic(self) -> Traffic:
         """Who can be reached through the gateway now, by any user."""
@@ -103,7 +117,7 @@ class Controllers:
         first = len({release for seen in self.seen for release in seen}) <= 1
         self.wrong += [f"{release} had traffic unsmoked" for release in set(traffic) - self.passed if not first]
 
-    def _settle_standard(self, key: Key, live: Json) -> None:
+    def _settle_standard(self, key: Key, live: Json) -> Json:
         spec, name = live["spec"], live["metadata"]["name"]
         canaries = [
             {
@@ -122,7 +136,7 @@ class Controllers:
             "conditions": _conditions(release not in self.never_ready, "PredictorReady", "TransformerReady", "Ready"),
             "address": {"url": f"http://{name}-{part}.{key[2]}.svc.cluster.local"},
         }
-        self.store.set_status(key, status | ({"canaryStatuses": canaries} if canaries else {}))
+        return status | ({"canaryStatuses": canaries} if canaries else {})
 
     def _deploy(self, namespace: str, name: str, replicas: int) -> None:
         metadata = {"name": name, "namespace": namespace, "resourceVersion": "0"}
@@ -134,13 +148,14 @@ class Controllers:
         }
         self.store.entries["apps/v1", "deployments", namespace, name] = Entry(live)
 
-    def _settle_knative(self, key: Key, live: Json) -> None:
+    def _settle_knative(self, key: Key, live: Json) -> Json:
         memory = self._knative.setdefault(key[3], Knative())
         spec = dict(live["spec"]["predictor"])
         percent = spec.pop("canaryTrafficPercent", None)
         template = {"spec": spec, "annotations": live["metadata"]["annotations"]}
         if not memory.revisions or memory.revisions[-1][0] != template:
             memory.revisions.append((template, _release_of_uri(spec["model"]["storageUri"])))
+            memory.ready_after.append(self.slow)
         newest, ready = len(memory.revisions) - 1, self._latest_ready(memory)
         if percent is None or memory.rolled_out < 0:
             memory.traffic = {ready: 100}
@@ -157,10 +172,14 @@ class Controllers:
             "traffic": [{"revisionName": f"rev-{place}", "percent": share} for place, share in memory.traffic.items()],
         }
         conditions = _conditions(ready == newest, "PredictorReady", "Ready")
-        self.store.set_status(key, {"conditions": conditions, "components": {"predictor": said}})
+        return {"conditions": conditions, "components": {"predictor": said}}
 
     def _latest_ready(self, memory: Knative) -> int:
-        ready = [place for place, (_, release) in enumerate(memory.revisions) if release not in self.never_ready]
+        ready = [
+            place
+            for place, (_, release) in enumerate(memory.revisions)
+            if release not in self.never_ready and memory.ready_after[place] <= 0
+        ]
         return ready[-1] if ready else -1
 
 

@@ -60,11 +60,10 @@ def test_a_bad_release_gets_nothing_whatever_goes_wrong(world: World, fault: str
 @pytest.mark.parametrize("fault", ["410", "503", "before", "after", "hang", None])
 def test_a_watch_that_breaks_only_costs_a_look(world: World, fault: str | None) -> None:
     """Statuses come late here, so that every step is waited for."""
-    world.controllers.lag, world.server.hang_s = 2, 0.15
+    world.controllers.lag, world.server.hang_s = 3, 0.15
 
     def faults(call: Call) -> str | None:
-        if call.method == "GET":
-            world.controllers.read()
+        world.controllers.tick()
         return fault if call.watch else None
 
     world.server.faults = faults

@@ -206,6 +206,17 @@ def test_a_canary_has_its_share_of_the_pods_and_at_least_one(percent: int, repli
     assert manifest["spec"]["predictor"]["minReplicas"] == 4
 
 
+def test_a_canary_is_emptied_before_it_is_removed_and_full_before_it_replaces_the_stable_one() -> None:
+    """KServe deletes the Deployment of whichever goes before its route has moved."""
+    canary, stable, candidate = STRATEGIES["standard-canary"](), *PLAIN
+    shown = [
+        [entry["trafficPercent"] for entry in canary.manifests(state)[0]["spec"].get("canary", [])]
+        for state in states("standard-canary", stable, candidate)
+        if state.stable and state.phase in (Phase.PROMOTING, Phase.ROLLING_BACK, Phase.RESTORING, Phase.SETTLED)
+    ]
+    assert shown == [[], [100], [0], []]  # settled, promoting, rolling back, restoring
+
+
 @pytest.mark.parametrize("strategy", ["standard-canary", "knative"])
 @pytest.mark.parametrize(
     ("release", "said"), [(FULL[0], "transformer"), (replace(FULL[0], transformer=None), "asks for")]

@@ -4,7 +4,7 @@ import pytest
 
 from serving.rollout.errors import NotReached, ReleaseRejected, RolloutRefused
 from serving.rollout.state import Phase
-from tests.serving.rollout.conftest import World, a_release
+from tests.serving.rollout.conftest import World, a_release, a_world
 
 
 def test_the_first_release_is_smoked_and_gets_everything(world: World) -> None:
@@ -111,6 +111,36 @@ def test_another_strategy_than_the_one_begun_with_is_refused(routed: World) -> N
     routed.strategy = "knative"
     with pytest.raises(RolloutRefused, match="rolled out by 'httproute', not by 'knative'"):
         routed.process().start(a_release("r2"))
+
+
+@pytest.fixture
+def revised() -> World:
+    """With strategy `knative` alone."""
+    world = a_world("knative")
+    world.in_process = True
+    rollout = world.process()
+    rollout.start(a_release("r1"))
+    rollout.start(a_release("r2"))
+    rollout.ramp("r2", 100)
+    return world
+
+
+def test_users_are_back_before_the_stable_release_has_a_revision_again(revised: World) -> None:
+    revised.controllers.slow = 10**6
+    with pytest.raises(NotReached, match="not restoring"):
+        revised.process().roll_back("r2", "worse")
+    assert revised.controllers.traffic() == {"r1": 100}
+
+
+def test_an_old_status_does_not_give_users_to_the_release_that_was_taken_back(revised: World) -> None:
+    revised.in_process = False
+    with revised.server.running():
+        revised.controllers.slow, revised.controllers.lag = 12, 8
+        revised.server.faults = lambda call: revised.controllers.tick()
+        state = revised.process(ready_s=1000.0, poll_s=0.05).roll_back("r2", "worse")
+    assert state.shares == {"r1": 100}
+    back = revised.controllers.seen.index({"r1": 100}, revised.controllers.seen.index({"r2": 100}))
+    assert revised.controllers.seen[back:] == [{"r1": 100}]
 
 
 def objects(world: World) -> list[str]:
