@@ -28,7 +28,7 @@ TRAINING: list[Row] = [
     (1, "bread", "ordered", 2.0),
     (2, "milk", "ordered", 1.0),
     (3, "bread", "ordered", 4.0),
-    (3, "soap", "clicked", None),
+    (3, "soap", "clicked", 50.0),  # what was not ordered has no price
     (4, "tea", "ordered", 3.0),
 ]
 LATER: list[Row] = [
