@@ -172,6 +172,7 @@ class Draws:
         self.items, self.config = items, config
         weight = items.popularity + 1e-3  # nothing is impossible
         self.share = weight / weight.sum()
+        self._exposed_share = items.exposed / max(items.exposed.sum(), 1)
         self._by_category = np.argsort(items.category, kind="stable")
         self._below = np.append(0.0, np.cumsum(self.share[self._by_category]))  # share of the items before each place
         sizes = np.bincount(items.category)
@@ -223,7 +224,7 @@ class Draws:
     def _expected(self, candidate: np.ndarray, own: np.ndarray) -> np.ndarray:
         """How often each candidate is to be drawn as a negative, as far as `own` tells: float [R, G].
 
-        Which promoted items a page exposes is not foretold: they are taken for any.
+        What a page exposes is not foretold: any page is taken to expose what all pages do.
         """
         config, category, share = self.config, self.items.category, self.share[candidate]
         there = (own >= 0)[:, None, :]
@@ -232,7 +233,7 @@ class Draws:
         within = share / self._category_share[category[candidate]]
         events = np.maximum(there.sum(axis=2), 1)
         drawn = (config.own_history * same.sum(axis=2) + config.own_categories * within * alike.sum(axis=2)) / events
-        expected: np.ndarray = drawn + config.popular * share + config.exposed_only / len(self.share)
+        expected: np.ndarray = drawn + config.popular * share + config.exposed_only * self._exposed_share[candidate]
         return expected
 
 

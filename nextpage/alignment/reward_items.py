@@ -20,12 +20,14 @@ class RewardItems:
     category: np.ndarray  # int64 [I]
     taken: np.ndarray  # int32 [W + 1, I], clicks and orders before the end of each week; first row 0
     origin: int  # seconds since 1970, the start of the first week
+    exposed: np.ndarray  # int64 [I], how often each was shown and neither clicked nor ordered
 
     @staticmethod
     def of(catalogue: Catalogue, slices: Sequences) -> "RewardItems":
         """`slices` of training: every event of the log is the target of one of them, so each is counted once."""
         owner = np.repeat(np.arange(len(slices)), np.diff(slices.offset))
-        counted = (slices.behaviour > EXPOSED) & (slices.time >= slices.target_from[owner])
+        target = slices.time >= slices.target_from[owner]
+        counted = target & (slices.behaviour > EXPOSED)
         item, time = slices.item[counted], slices.time[counted]
         origin = int(time.min(initial=np.iinfo(np.int64).max)) if len(time) else 0
         week = (time - origin) // WEEK
@@ -36,6 +38,7 @@ class RewardItems:
             category=catalogue.category.astype(np.int64),
             taken=np.cumsum(weekly, axis=0, dtype=np.int32),
             origin=origin,
+            exposed=np.bincount(slices.item[target & ~counted], minlength=len(catalogue.category)),
         )
 
     @property

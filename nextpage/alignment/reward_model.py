@@ -135,18 +135,20 @@ class RewardModel(nn.Module):
 
     @property
     def _kinds(self) -> int:
-        return self.config.buckets * (len(BEHAVIOURS) + 1)
+        return self.config.buckets * (len(BEHAVIOURS) + 1) + 1
 
     def _kind(self, history: Histories, age: Tensor) -> Tensor:
-        """Which kinds an event is of: its behaviour at its age; and if clicked or ordered, so many pages ago.
+        """Which kinds an event is of: its behaviour at its age; and if clicked or ordered, so many pages ago, and ever.
 
         float32 [R, N, kinds] of 0 and 1: the sum over events is a histogram.
         """
-        buckets = self.config.buckets
+        buckets, chosen = self.config.buckets, (history.behaviour > EXPOSED).float()[..., None]
         kind = torch.zeros(*age.shape, self._kinds, device=age.device)
         kind.scatter_(2, (age + buckets * history.behaviour)[..., None], 1.0)
         place = self._bucket(history.pages) + buckets * len(BEHAVIOURS)
-        return kind.scatter_(2, place[..., None], (history.behaviour > EXPOSED).float()[..., None])
+        kind.scatter_(2, place[..., None], chosen)
+        kind[..., -1:] = chosen
+        return kind
 
     def _bucket(self, age: Tensor) -> Tensor:
         """Ages in days or pages, by twice their logarithm to base 2: int64."""
