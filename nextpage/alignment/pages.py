@@ -47,9 +47,9 @@ class TrainingPages:
 
     def walk(self, size: int, *, start: int, rank: int, processes: int) -> Iterator[Asked]:
         """The share of process `rank` in `size` pages a step, for steps `start`, `start` + 1, …"""
-        if size < processes:
-            raise ValueError(f"{size} prompts a step for {processes} processes: each needs one")
         a_step = min(size, len(self.row))
+        if a_step < processes:
+            raise ValueError(f"{a_step} prompts a step for {processes} processes: each needs one")
         steps = len(self.row) // a_step
         for epoch in count(start // steps):
             order = np.random.default_rng((self.seed, epoch)).permutation(len(self.row))

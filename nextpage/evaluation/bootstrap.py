@@ -48,7 +48,8 @@ def intervals(columns: Mapping[str, np.ndarray], users: np.ndarray, config: Boot
         means = _resampled_means(sums, counts, config)
         tail = 50 * (1 - config.level)
         there = np.isfinite(means).any(axis=0)
-        low[there], high[there] = np.nanpercentile(means[:, there], [tail, 100 - tail], axis=0)
+        if there.any():
+            low[there], high[there] = np.nanpercentile(means[:, there], [tail, 100 - tail], axis=0)
     mean = _ratio(sums.sum(axis=0), counts.sum(axis=0))
     return {
         name: Interval(mean=float(mean[place]), low=float(low[place]), high=float(high[place]))
