@@ -96,7 +96,8 @@ def of_seed(data: Data, seed: int, ways: list[str], work: Path, threads: int) ->
         settings = (*WAYS.get(way, ()), *UNWATCHED, f"alignment.loop.seed={seed}")
         own = replace(ground, recipe=data.recipe(*settings, f"training.seed={seed}"))
         sections = {part: own.recipe.sections[part] for part in ("rewards", "alignment", "reward_model")}
-        folder = work / "aligned" / key([data.name, seed, release.parent.name, sections if way != SFT else SFT])
+        settled = sections["reward_model"] if way == SFT else sections
+        folder = work / "aligned" / key([data.name, seed, release.parent.name, way == SFT, settled])
         if not (folder / "figures.json").exists():
             weights = ground.base().state_dict() if way == SFT else aligned(own, judge, folder)
             folder.mkdir(parents=True, exist_ok=True)
