@@ -7,6 +7,7 @@
 | `decoder.json`, `weights.safetensors` | the model |
 | `semantic_ids.parquet`, `items.parquet` | the item table, both in row order: codes; text, attributes and orders |
 | `tokenizer/` | what gives new items their codes |
+| `alignment.json` | how it was aligned, and the gate's verdict (absent in a base) |
 | `metrics.json`, `card.md` | how good it is (absent in a candidate) |
 
 Safetensors, Parquet, YAML and JSON only: opening a release runs no code of it.

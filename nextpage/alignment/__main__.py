@@ -41,6 +41,7 @@ def main() -> None:
         outcome = _aligned(ground, arguments.output)
         if dist.get_rank() == 0:
             (arguments.output / "outcome.json").write_text(json.dumps(outcome, indent=1))
+        dist.barrier()  # the first process judges alone, and gloo aborts a process whose peer is gone
     finally:
         leave()
 

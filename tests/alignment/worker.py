@@ -55,6 +55,7 @@ def main() -> None:
     weights = train(learnt, Slowly(batches, pause), loop, folder)
     if dist.get_rank() == 0:
         save_file(weights, folder / "weights.safetensors")
+    dist.barrier()  # gloo aborts a process whose peer is gone
     leave()
 
 
