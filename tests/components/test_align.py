@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -132,7 +133,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, folder: Path, outcome: dict[str, o
         return real([sys.executable, str(script), *command[3:]], **options)
 
     real = subprocess.run
-    monkeypatch.setattr(processes.subprocess, "run", run)
+    monkeypatch.setattr(processes, "subprocess", SimpleNamespace(run=run))
 
 
 def run_component(base: Path, features: Path, clean: Dataset, folder: Path) -> dict[str, float]:
@@ -214,7 +215,7 @@ def test_where_the_recipe_aligns_nothing_the_base_goes_on_and_the_card_shows_no_
 def test_a_damaged_base_is_refused_before_anything_runs(
     base: Path, features: Path, clean: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes.subprocess, "run", lambda *_, **__: pytest.fail("it ran"))
+    monkeypatch.setattr(processes, "subprocess", SimpleNamespace(run=lambda *_, **__: pytest.fail("it ran")))
     with (base / step.WEIGHTS).open("r+b") as weights:
         weights.seek(-1, 2)
         weights.write(b"\x01")
@@ -234,7 +235,7 @@ def test_a_retry_finds_its_work_also_from_a_base_sealed_anew_and_other_inputs_ne
     def fail(command: list[str], **_: object) -> subprocess.CompletedProcess:
         return subprocess.CompletedProcess(command, 1)
 
-    monkeypatch.setattr(processes.subprocess, "run", fail)
+    monkeypatch.setattr(processes, "subprocess", SimpleNamespace(run=fail))
     inputs = {"base": base, "features": features, "clean": clean.folder}
 
     def work(**changed: Path) -> str:
@@ -277,7 +278,7 @@ def test_a_killed_alignment_goes_on_where_it_was_and_ends_as_if_it_had_never_sto
     whole = step.align(**inputs, candidate=tmp_path / "whole")
     assert [line["step"] for line in whole["course"]] == [0, 4, 8, 12]
     with monkeypatch.context() as patched:
-        patched.setattr(processes.subprocess, "run", kill_after_a_checkpoint)
+        patched.setattr(processes, "subprocess", SimpleNamespace(run=kill_after_a_checkpoint))
         with pytest.raises(RuntimeError, match="alignment ended with status -9"):
             step.align(**inputs, candidate=tmp_path / "unfinished")
     (work,) = (tmp_path / "checkpoints").iterdir()
