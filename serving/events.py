@@ -29,12 +29,14 @@ EXPOSURES = pa.schema(
     [
         pa.field("request_id", pa.string(), nullable=False),
         pa.field("user_id", pa.string()),
+        pa.field("arm", pa.string()),
         pa.field("release_name", pa.string(), nullable=False),
         pa.field("release_hash", pa.string(), nullable=False),
         pa.field("time", pa.timestamp("us", tz="UTC"), nullable=False),
         pa.field("position", pa.int32(), nullable=False),
         pa.field("item_id", pa.string(), nullable=False),
         pa.field("score", pa.float64(), nullable=False),
+        pa.field("propensity", pa.float64()),
         pa.field("degraded", pa.bool_(), nullable=False),
         pa.field("reason", pa.string()),
     ]
@@ -49,7 +51,19 @@ FEEDBACK = pa.schema(
         pa.field("received", pa.timestamp("us", tz="UTC"), nullable=False),
     ]
 )
-SCHEMAS = {"exposures": EXPOSURES, "feedback": FEEDBACK}
+REQUESTS = pa.schema(
+    [
+        pa.field("request_id", pa.string(), nullable=False),
+        pa.field("user_id", pa.string()),
+        pa.field("arm", pa.string()),
+        pa.field("release_name", pa.string(), nullable=False),
+        pa.field("release_hash", pa.string(), nullable=False),
+        pa.field("time", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("latency_ms", pa.float64(), nullable=False),
+        pa.field("outcome", pa.string(), nullable=False),  # served, fallback or failed
+    ]
+)
+SCHEMAS = {"exposures": EXPOSURES, "feedback": FEEDBACK, "requests": REQUESTS}
 
 Rows = Sequence[dict[str, Any]]
 Sink = Callable[[str, pa.Table], None]  # kind, rows
