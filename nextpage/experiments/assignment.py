@@ -87,7 +87,8 @@ def arms(users: Sequence[str | None], experiment: Experiment) -> np.ndarray:
 
 
 def arm(user: str | None, experiment: Experiment) -> str:
-    """The arm of one user: the value of the gateway's header."""
+    """The arm of one user: the value of the gateway's header, *outside* too: sent as control, they would be
+    logged as analysed users, who change arms as the share grows."""
     return str(arms([user], experiment)[0])
 
 

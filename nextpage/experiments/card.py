@@ -16,7 +16,7 @@ MEANING = {
     PROMOTE: "The new release takes all traffic.",
     HOLD: "Traffic stays as it is, and the experiment goes on.",
     ROLLBACK: "All traffic goes back to the control release.",
-    INVALID: "All traffic goes back to the control release: the figures cannot be trusted, for or against.",
+    INVALID: "Traffic is held where it is, and no ramp goes on: the figures cannot be trusted, for or against.",
 }
 COLOURS = {PROMOTE: "#1a7f37", HOLD: "#9a6700", ROLLBACK: "#cf222e", INVALID: "#6e40c9"}
 FINDINGS = {"shown": "yes", "harmed": "**harm**", "undecided": "undecided", "no data": "no data"}

@@ -2,7 +2,8 @@
 
 Quality comes first, then harm, then success:
 
-    INVALID    a check of quality failed: the figures mean nothing. Traffic goes to control, and the cause is looked for
+    INVALID    a check of quality failed: the figures mean nothing, for or against. Traffic is held where it is, and
+               the cause is looked for
     ROLLBACK   the primary metric is worse, or a guardrail is worse than its margin; or the horizon is reached without
                a decision: control is kept
     PROMOTE    on a promotion day the primary metric wins and every guardrail is shown to be no worse than its margin,

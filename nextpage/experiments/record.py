@@ -4,25 +4,17 @@ A record names the rule and its hash, both releases, the summarised evidence, th
 Its own hash is over all of that, so that a later change shows, to it or to any record before.
 """
 
-import hashlib
 import json
-import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from nextpage.experiments.gate import Decision, decide
 from nextpage.experiments.rule import Rule, rule_from
+from nextpage.experiments.sealed import RecordRefused, content_hash, read_sealed, sealed, write_once
 from nextpage.experiments.summary import Summary
 
-Value = TypeVar("Value")
-
-
-class RecordRefused(RuntimeError):
-    """The record is not what its hash says, or does not follow from what came before; the message says which."""
+__all__ = ["Record", "RecordRefused", "Releases", "approve", "make_record", "read_record", "reproduce", "write_record"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +27,8 @@ class Releases:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """`decided_at` in ISO 8601; `previous`: the hash of the record before, None for the first."""
+    """`decided_at` in ISO 8601; `percent` of users that treatment had then, None where no rollout stands behind it;
+    `previous`: the hash of the record before, None for the first."""
 
     rule: Rule
     rule_hash: str
@@ -43,12 +36,13 @@ class Record:
     summary: Summary
     decision: Decision
     decided_at: str
+    percent: int | None
     approved_by: str | None
     previous: str | None
     hash: str = ""
 
     def content_hash(self) -> str:
-        return hashlib.sha256(_json(replace(self, hash="")).encode()).hexdigest()
+        return content_hash(self)
 
 
 def make_record(
@@ -57,6 +51,7 @@ def make_record(
     releases: Releases,
     decided_at: datetime,
     *,
+    percent: int | None = None,
     previous: Record | None = None,
     approved_by: str | None = None,
 ) -> Record:
@@ -64,17 +59,19 @@ def make_record(
     `previous`: what was registered before the start is what counts."""
     if previous is not None:
         _check_follows(rule, summary, releases, previous)
-    record = Record(
-        rule=rule,
-        rule_hash=rule.hash,
-        releases=releases,
-        summary=summary,
-        decision=decide(rule, summary, approved_by=approved_by),
-        decided_at=decided_at.isoformat(timespec="seconds"),
-        approved_by=approved_by,
-        previous=previous.hash if previous is not None else None,
+    return sealed(
+        Record(
+            rule=rule,
+            rule_hash=rule.hash,
+            releases=releases,
+            summary=summary,
+            decision=decide(rule, summary, approved_by=approved_by),
+            decided_at=decided_at.isoformat(timespec="seconds"),
+            percent=percent,
+            approved_by=approved_by,
+            previous=previous.hash if previous is not None else None,
+        )
     )
-    return replace(record, hash=record.content_hash())
 
 
 def approve(record: Record, by: str, at: datetime) -> Record:
@@ -87,7 +84,9 @@ def approve(record: Record, by: str, at: datetime) -> Record:
     if record.decision.cause != "approval":
         said = f"{record.decision.verdict} ({record.decision.cause})"
         raise RecordRefused(f"record {record.hash[:12]} does not wait for an approval, it says {said}")
-    return make_record(record.rule, record.summary, record.releases, at, previous=record, approved_by=by)
+    return make_record(
+        record.rule, record.summary, record.releases, at, percent=record.percent, previous=record, approved_by=by
+    )
 
 
 def reproduce(record: Record) -> Decision:
@@ -109,31 +108,18 @@ def reproduce(record: Record) -> Decision:
 def write_record(record: Record, folder: Path) -> Path:
     """Write `<day>-<verdict>-<hash>.json`, read-only; the file appears whole or not at all. Writing the same record
     again changes nothing."""
-    folder.mkdir(parents=True, exist_ok=True)
     name = f"{record.decision.day:03d}-{record.decision.verdict}-{record.hash[:12]}.json"
-    path, unfinished = folder / name, folder / f".{name}.{os.getpid()}"
-    unfinished.write_text(_json(record))
-    unfinished.chmod(0o444)
-    try:
-        os.link(unfinished, path)  # unlike a rename, never replaces a file
-    except FileExistsError:
-        if read_record(path) != record:
-            raise RecordRefused(f"{path} is another record of the same hash") from None
-    finally:
-        unfinished.unlink()
-    return path
+    return write_once(record, folder / name)
 
 
 def read_record(path: Path) -> Record:
     """Raises RecordRefused for a file that is no record or was changed; `reproduce` checks the verdict too."""
     try:
         raw = json.loads(path.read_text())
-        record: Record = _built(Record, raw | {"rule": rule_from(raw["rule"])})
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raw |= {"rule": rule_from(raw["rule"])}
+    except (ValueError, TypeError, KeyError) as error:
         raise RecordRefused(f"{path} cannot be read as a record: {error}") from error
-    if record.content_hash() != record.hash:
-        raise RecordRefused(f"{path} was changed after it was written: its contents have another hash")
-    return record
+    return read_sealed(Record, raw, path)
 
 
 def _check_follows(rule: Rule, summary: Summary, releases: Releases, previous: Record) -> None:
@@ -144,21 +130,3 @@ def _check_follows(rule: Rule, summary: Summary, releases: Releases, previous: R
         raise RecordRefused(f"the releases are not those of {name}, {previous.releases}: start a new experiment")
     if summary.through_day < previous.summary.through_day:
         raise RecordRefused(f"day {summary.through_day} comes before day {previous.summary.through_day} of {name}")
-
-
-def _json(record: Record) -> str:
-    return json.dumps(asdict(record), sort_keys=True, allow_nan=False, separators=(",", ":"))
-
-
-def _built(kind: Any, raw: Any) -> Any:
-    """What JSON holds, as the dataclasses and tuples of `kind`."""
-    if is_dataclass(kind) and isinstance(raw, Mapping):
-        types = get_type_hints(kind)
-        return kind(**{name: _built(types[name], value) for name, value in raw.items()})  # type: ignore[operator]
-    if get_origin(kind) is tuple and isinstance(raw, list):
-        kinds = get_args(kind)
-        kinds = (kinds[0],) * len(raw) if kinds[-1] is Ellipsis else kinds
-        return tuple(_built(one, value) for one, value in zip(kinds, raw, strict=True))
-    if isinstance(kind, UnionType):
-        return raw
-    return float(raw) if kind is float else raw

@@ -7,7 +7,7 @@ A file that is renamed over another is taken up whole, within milliseconds and w
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,16 +59,17 @@ def clusters(ports: Mapping[str, int]) -> Config:
     )
 
 
-def routes(state: State, *, arm_header: str, control: str, treatment: str, timeout: str) -> Config:
+def routes(state: State, *, arm_header: str, treatment: str, others: Sequence[str], timeout: str) -> Config:
     """Arms by an exact header, weights for requests without one: the rules of strategy `httproute`."""
     stable = state.stable.name if state.stable else None
     found: list[Config] = []
     if state.candidate and state.percent:
         candidate = state.candidate.name
+        serves = stable if state.phase is Phase.RAMPING else candidate
         weighted = [{"name": name, "weight": share} for name, share in state.shares.items()]
         found = [
             _route({"cluster": candidate}, timeout, arm_header, treatment),
-            _route({"cluster": stable if state.phase is Phase.RAMPING else candidate}, timeout, arm_header, control),
+            *(_route({"cluster": serves}, timeout, arm_header, arm) for arm in others),
             _route({"weighted_clusters": {"clusters": weighted}}, timeout),
         ]
     elif stable:

@@ -38,8 +38,8 @@ class HttpRoute:
     hostnames: tuple[str, ...]
     gateway: tuple[str, str] = ("kserve", "kserve-ingress-gateway")  # namespace, name
     arm_header: str = "x-nextpage-arm"
-    control: str = "control"
     treatment: str = "treatment"
+    stable: tuple[str, ...] = ("control", "outside")  # arms that the stable release serves
     timeout: str = "5s"
 
     name = "httproute"
@@ -86,11 +86,11 @@ class HttpRoute:
         if state.candidate and state.percent:
             name = self._backend(state.candidate)
             candidate = [backend(name)]
-            control = stable if state.phase is Phase.RAMPING else candidate
+            others = [exact_header(self.arm_header, arm) for arm in self.stable]
             shared = [{**entry, "weight": 100 - state.percent} for entry in stable] + [backend(name, state.percent)]
             rules = [
                 {"matches": [exact_header(self.arm_header, self.treatment)], "backendRefs": candidate},
-                {"matches": [exact_header(self.arm_header, self.control)], "backendRefs": control},
+                {"matches": others, "backendRefs": stable if state.phase is Phase.RAMPING else candidate},
                 {**anybody, "backendRefs": shared},
             ]
         return http_route(

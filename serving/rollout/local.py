@@ -42,8 +42,8 @@ class Local:
     port: int
     command: Command = serve
     arm_header: str = "x-nextpage-arm"
-    control: str = "control"
     treatment: str = "treatment"
+    stable: tuple[str, ...] = ("control", "outside")  # arms that the stable release serves
     timeout: str = "5s"
 
     name = "local"
@@ -120,8 +120,8 @@ class Local:
         return envoy_config.routes(
             state,
             arm_header=self.arm_header,
-            control=self.control,
             treatment=self.treatment,
+            others=self.stable,
             timeout=self.timeout,
         )
 

@@ -90,7 +90,7 @@ def test_headers_pin_the_arms_and_weights_are_for_the_others(machine: Machine) -
 
     rollout.ramp("r2", 30)
     assert machine.asked(40, "treatment") == {"r2": 40}
-    assert machine.asked(40, "control") == {"r1": 40}
+    assert machine.asked(40, "control") == machine.asked(40, "outside") == {"r1": 40}
     drawn = machine.asked(300)
     assert set(drawn) == {"r1", "r2"}
     assert abs(drawn["r2"] - 90) < 40  # five standard deviations
