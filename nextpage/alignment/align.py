@@ -28,7 +28,7 @@ from nextpage.training.loop import Batches, train
 
 
 def align(ground: Ground, judge: Judge, folder: Path) -> dict[str, torch.Tensor]:
-    """Train the base as its recipe says, on from the newest checkpoint in `folder`; the fp32 weights at the end.
+    """Train the base as its recipe says, on from the newest checkpoint in `folder`; the fp32 weights that go on.
 
     Every process of the group calls this. `folder` gets the log, the checkpoints and the course.
     """
@@ -40,7 +40,15 @@ def align(ground: Ground, judge: Judge, folder: Path) -> dict[str, torch.Tensor]
     if dist.get_rank() == 0 and not course.path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         course(0)
-    return train(objective, batches, config.loop, folder, title="align", watch=course)
+    trained = train(objective, batches, config.loop, folder, title="align", watch=course)
+    return interpolated(ground.base().state_dict(), trained, config.interpolation)
+
+
+def interpolated(
+    base: Mapping[str, torch.Tensor], trained: Mapping[str, torch.Tensor], share: float
+) -> dict[str, torch.Tensor]:
+    """Weights that lie `share` of the way from `base` to `trained`, of the same names."""
+    return {name: torch.lerp(base[name], weight, share) for name, weight in trained.items()}
 
 
 def learning(ground: Ground, judge: Judge, model: CausalDecoder) -> tuple[Objective, Batches]:

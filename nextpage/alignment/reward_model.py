@@ -44,7 +44,7 @@ class RewardModelConfig:
     recent_weeks: int = 4  # in which an item is popular lately
     width: int = 64
     mlp_width: int = 128
-    buckets: int = 18  # of ages, two for each doubling
+    buckets: int = 18  # of ages in days and in pages, two for each doubling
     minimum_auc: float = 0.75
     batch_pages: int = 64
     examples: ExamplesConfig = field(default_factory=ExamplesConfig)
@@ -78,9 +78,9 @@ class RewardModel(nn.Module):
         self.register_buffer("origin", torch.zeros((), dtype=torch.int64))
         self.item = nn.Embedding(items, width)
         self.projection = None if vectors is None else nn.Linear(vectors.shape[1], width, bias=False)
-        self.age = nn.Embedding(config.buckets, width)
+        self.age, self.pages_ago = nn.Embedding(config.buckets, width), nn.Embedding(config.buckets, width)
         self.behaviour = nn.Embedding(len(BEHAVIOURS), width)
-        for table, spread in ((self.item, 0.02), (self.age, 0.1), (self.behaviour, 0.1)):
+        for table, spread in ((self.item, 0.02), (self.age, 0.1), (self.pages_ago, 0.1), (self.behaviour, 0.1)):
             nn.init.normal_(table.weight, std=spread)
         self.query = nn.Linear(width, 2 * width)  # for the hard and for the soft search
         inputs = 5 * width + 2 + 2 * self._kinds + 2 + 4
@@ -93,7 +93,8 @@ class RewardModel(nn.Module):
         there, item, wanted = history.item >= 0, history.item.clamp(min=0), candidate.clamp(min=0)
         event_RND, wanted_RGD = self._embed(item, wanted)
         age = self._bucket(history.days)
-        key_RND = event_RND + self.age(age) + self.behaviour(history.behaviour)
+        when_RND = self.age(age) + self.pages_ago(self._bucket(history.pages))
+        key_RND = event_RND + when_RND + self.behaviour(history.behaviour)
         same_category = hard_search(self.category[wanted], self.category[item], there)
         near = soft_search(wanted_RGD, event_RND, there, self.config.soft_events)
         hard_query, soft_query = (self.query(wanted_RGD) * self.config.width**-0.5).chunk(2, dim=-1)

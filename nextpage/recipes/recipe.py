@@ -95,10 +95,10 @@ def _fitted(kind: Any, value: Any, place: str) -> Any:
         return _build(cast(type[Any], kind), value, place)
     if get_origin(kind) is tuple and isinstance(value, list):
         value = tuple(value)
-    if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
+    kinds = [get_origin(one) or one for one in (get_args(kind) if isinstance(kind, UnionType) else (kind,))]
+    if float in kinds and isinstance(value, int | str) and not isinstance(value, (bool, *kinds)):
         with suppress(ValueError):
             value = float(value)
-    kinds = [get_origin(one) or one for one in (get_args(kind) if isinstance(kind, UnionType) else (kind,))]
     if not isinstance(value, tuple(kinds)) or (isinstance(value, bool) and bool not in kinds):
         raise ValueError(f"recipe {place} is {value!r}: it must be {' or '.join(one.__name__ for one in kinds)}")
     return value

@@ -72,7 +72,9 @@ def train(
                 checkpoints.save(engine, folder, done, keep=config.keep_checkpoints)
             if stop and not last:
                 raise SystemExit(TERMINATED)
-    return weights(engine)
+    trained = weights(engine)
+    engine.destroy()
+    return trained
 
 
 def _step(engine: Any, batch: Batch, rate: float) -> float:

@@ -9,6 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nextpage.alignment.rewards import RewardsConfig
 from nextpage.layouts.pages import PagesConfig
 from nextpage.models.decoder import DecoderConfig
 from nextpage.recipes import Recipe, parse_recipe, read_recipe
@@ -132,3 +133,10 @@ def test_a_written_file_is_read_as_the_same_recipe(tmp_path: Path) -> None:
     changed.write(tmp_path / "mine.yaml")
     assert read_recipe(tmp_path / "mine.yaml") == changed
     assert read_recipe(str(tmp_path / "mine.yaml")).part("training", TrainingConfig).steps == 7
+
+
+@pytest.mark.parametrize(("written", "read"), [("0", 0.0), ("2e-1", 0.2), ("null", None)])
+def test_a_number_that_may_be_absent_is_read_as_a_number_is(written: str, read: float | None) -> None:
+    gate = read_recipe("genrec").with_settings([f"rewards.gate={written}"]).part("rewards", RewardsConfig).gate
+    assert gate == read
+    assert type(gate) is type(read)
