@@ -9,6 +9,7 @@
 | `tokenizer/` | what gives new items their codes |
 | `alignment.json` | how it was aligned, and the gate's verdict (absent in a base) |
 | `metrics.json`, `card.md` | how good it is (absent in a candidate) |
+| `rule.yaml` | by what its users decide on it (absent where the recipe has no `experiment`) |
 
 Safetensors, Parquet, YAML and JSON only: opening a release runs no code of it.
 """

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from components.release.step import EXPERIMENT, rule_of
 from nextpage.recipes import Recipe, parse_recipe, read_recipe
 
 
@@ -14,11 +15,13 @@ def resolve(recipe: str, settings: Iterable[str]) -> Recipe:
     chosen = parse_recipe(recipe) if "\n" in recipe else read_recipe(recipe)
     chosen = chosen.with_settings(settings)
     parts = _parts()
-    unknown = set(chosen.sections) - set(parts)
+    unknown = set(chosen.sections) - {*parts, EXPERIMENT}
     if unknown:
         raise ValueError(f"recipe {chosen.name!r} has sections that no part reads: {', '.join(sorted(unknown))}")
     for section, kind in parts.items():
         chosen.part(section, kind)
+    if EXPERIMENT in chosen.sections:
+        rule_of(chosen, "checked")
     return chosen
 
 

@@ -25,7 +25,7 @@ class RecordRefused(RuntimeError):
 
 
 def content_hash(value: Any) -> str:
-    return hashlib.sha256(_json(replace(value, hash="")).encode()).hexdigest()
+    return hashlib.sha256(to_json(replace(value, hash="")).encode()).hexdigest()
 
 
 def sealed(value: Kind) -> Kind:
@@ -39,12 +39,12 @@ def write_once(value: Sealed, path: Path) -> Path:
     value under that name is refused."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(_json(value))
+    unfinished.write_text(to_json(value))
     unfinished.chmod(0o444)
     try:
         os.link(unfinished, path)  # unlike a rename, never replaces a file
     except FileExistsError:
-        if path.read_text() != _json(value):
+        if path.read_text() != to_json(value):
             raise RecordRefused(f"{path} is there with another content, and a record is never replaced") from None
     finally:
         unfinished.unlink()
@@ -76,5 +76,6 @@ def built(kind: Any, raw: Any) -> Any:
     return float(raw) if kind is float else raw
 
 
-def _json(value: Any) -> str:
+def to_json(value: Any) -> str:
+    """The text that is hashed and written: keys sorted, no NaN."""
     return json.dumps(asdict(value), sort_keys=True, allow_nan=False, separators=(",", ":"))

@@ -9,8 +9,15 @@ from collections.abc import Mapping
 from nextpage.experiments.assignment import Experiment
 from serving.rollout.state import State
 
+NOBODY = "nobody"  # the experiment while no release is rolled out
 
-def experiment(state: State, name: str, overrides: Mapping[str, str] | None = None) -> Experiment:
-    """Experiment `name` at the state's share. `assignment.arm(user, …)` of it is the header's value: treatment,
-    control, or outside, which the stable release serves and nobody analyses. With no candidate all are outside."""
-    return Experiment(name=name, share=state.percent / 100, overrides=overrides or {})
+
+def experiment(state: State, overrides: Mapping[str, str] | None = None) -> Experiment:
+    """The candidate's experiment at its share; its users are drawn anew for every release, by its name.
+
+    `assignment.arm(user, …)` of it is the header's value: treatment, control, or outside, which the stable release
+    serves and nobody analyses. Without a candidate all are outside, those of `overrides` (user → arm) too.
+    """
+    if state.candidate is None:
+        return Experiment(name=NOBODY, share=0.0)
+    return Experiment(name=state.candidate.name, share=state.percent / 100, overrides=overrides or {})

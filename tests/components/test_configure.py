@@ -32,6 +32,7 @@ def test_a_recipe_may_come_as_its_text() -> None:
         ("training.steps=0", "steps is 0: use at least 1"),
         ("layout.page_wise=2", "page_wise is 2"),
         ("repeat_prior.weight=1", "the repeat prior's weight is 1"),
+        ("experiment.horizon_days=9", "a horizon of 9 days is no multiple of promotion_days 7"),
     ],
 )
 def test_a_wrong_setting_is_named_before_anything_runs(setting: str, message: str) -> None:
@@ -45,19 +46,17 @@ def test_a_section_that_no_part_reads_is_named() -> None:
 
 
 @dsl.pipeline(name="configuring")
-def configuring(recipe: str, settings: str, codebook_size: int, training_steps: int) -> dsl.Artifact:
-    chosen = configure(
-        recipe=recipe, settings=settings, codebook_size=codebook_size, training_steps=training_steps, encoder=""
-    )
+def configuring(recipe: str, settings: str, encoder: str, training_steps: int) -> dsl.Artifact:
+    chosen = configure(recipe=recipe, settings=settings, encoder=encoder, training_steps=training_steps)
     return chosen.outputs["resolved"]
 
 
 def test_the_component_writes_the_recipe_with_named_overrides_under_the_settings(tmp_path: Path) -> None:
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path), raise_on_error=True)
     settings = "training.steps=9 layout.page_wise=1"
-    run = configuring(recipe="genrec", settings=settings, codebook_size=64, training_steps=5)
+    run = configuring(recipe="genrec", settings=settings, encoder="minilm", training_steps=5)
     written = Path(run.output.path)
-    assert written.read_text() == resolve("genrec", ["tokenizer.quantiser.codes=64", *settings.split()]).to_yaml()
+    assert written.read_text() == resolve("genrec", ["tokenizer.encoder=minilm", *settings.split()]).to_yaml()
     (card,) = tmp_path.glob("*/configure/card")
     assert card.read_text().startswith("# Recipe genrec\n")
     assert "steps: 9" in card.read_text()
@@ -70,7 +69,7 @@ def written(folder: Path, **parameters: object) -> str:
 
 
 def test_the_component_takes_zero_and_empty_as_the_recipe_says(tmp_path: Path) -> None:
-    assert written(tmp_path, encoder="", codebook_size=0) == read_recipe("genrec").to_yaml()
+    assert written(tmp_path, encoder="", training_steps=0) == read_recipe("genrec").to_yaml()
 
 
 def test_the_component_fails_on_a_setting_that_no_part_knows_and_writes_nothing(tmp_path: Path) -> None:
@@ -83,3 +82,16 @@ def test_a_named_override_that_is_given_reaches_its_part() -> None:
     chosen = resolve("genrec", ["tokenizer.encoder=minilm", "tokenizer.quantiser.codes=16"])
     assert chosen.part("tokenizer", TokenizerConfig).quantiser.codes == 16
     assert chosen.part("tokenizer", TokenizerConfig).encoder == "minilm"
+
+
+@pytest.mark.parametrize(
+    ("rollout", "rolled_out"), [("", False), ("{records: r, storage: 'r/{hash}', events: e}", True)]
+)
+def test_the_component_says_whether_there_will_be_a_rollout(tmp_path: Path, rollout: str, rolled_out: bool) -> None:
+    resolved, card = dsl.Artifact(uri=str(tmp_path / "resolved")), dsl.Markdown(uri=str(tmp_path / "card"))
+    assert configure.python_func(recipe="genrec", resolved=resolved, card=card, rollout=rollout) is rolled_out
+
+
+def test_a_rollout_that_cannot_be_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="strategy 'httprout' of the rollout: use auto, local, httproute"):
+        written(tmp_path, rollout="{strategy: httprout, records: r, storage: 'r/{hash}', events: e}")

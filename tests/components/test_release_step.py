@@ -7,7 +7,9 @@ import pytest
 from kfp import dsl, local
 
 from components.release.component import release
-from components.release.step import make_release, release_card
+from components.release.step import make_release, release_card, rule_of
+from nextpage.experiments.rule import read_rule
+from nextpage.recipes import read_recipe
 from nextpage.release import FeatureService, Manifest, ReleaseRefused, read_manifest, seal, verify
 
 SERVICE = FeatureService(name="recommender_r1", hash="f00d" * 16)
@@ -19,6 +21,7 @@ def candidate(tmp_path: Path) -> Path:
     (folder / "tokenizer").mkdir(parents=True)
     for path in ("weights.safetensors", "recipe.yaml", "tokenizer/vectors.safetensors"):
         (folder / path).write_text(f"bytes of {path}")
+    (folder / "recipe.yaml").write_text("name: genrec\n")
     seal(folder, name="candidate", recipe="genrec", feature_service=SERVICE)
     return folder
 
@@ -99,3 +102,18 @@ def test_the_component_seals_a_release_and_hands_on_its_hash(candidate: Path, tm
     manifest = verify(Path(run.output.path))
     assert manifest.name == "week 12"
     assert run.output.metadata["hash"] == manifest.hash
+
+
+def test_the_rule_of_its_experiment_lies_in_the_release_under_its_hash(candidate: Path, tmp_path: Path) -> None:
+    (candidate / "recipe.yaml").write_text(read_recipe("genrec").to_yaml())
+    seal(candidate, name="candidate", recipe="genrec", feature_service=SERVICE)
+    manifest = made(candidate, tmp_path, "week 12")
+    rule = read_rule(tmp_path / "release" / "rule.yaml")
+    assert rule.experiment == "week 12"
+    assert rule.primary.metric == "orders per request"
+    assert rule.promotion == "approval"
+    assert rule == rule_of(read_recipe("genrec"), "week 12")
+    assert "rule.yaml" in manifest.files
+    (tmp_path / "release" / "rule.yaml").write_text(rule.to_yaml().replace("approval", "auto"))
+    with pytest.raises(ReleaseRefused, match=r"rule.yaml is not the file that release 'week 12' was sealed with"):
+        verify(tmp_path / "release")

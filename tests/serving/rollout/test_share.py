@@ -18,7 +18,7 @@ def at(percent: int, phase: Phase = Phase.RAMPING) -> State:
 def test_the_header_follows_the_ramp_and_nobody_leaves_an_arm() -> None:
     before = np.full(len(USERS), "outside", dtype=object)
     for percent in (5, 10, 25, 50):
-        now = arms(USERS, experiment(at(percent), "r2"))
+        now = arms(USERS, experiment(at(percent)))
         assert abs(np.mean(now == "treatment") - percent / 100) < 0.03
         assert abs(np.mean(now == "control") - percent / 100) < 0.03
         stayed = before != "outside"
@@ -29,4 +29,4 @@ def test_the_header_follows_the_ramp_and_nobody_leaves_an_arm() -> None:
 
 @pytest.mark.parametrize("state", [State(strategy="local", stable=a_release("r1")), at(0, Phase.ROLLING_BACK)])
 def test_nobody_is_sent_to_a_release_that_has_no_traffic(state: State) -> None:
-    assert {arm(user, experiment(state, "r2")) for user in USERS[:50]} == {"outside"}
+    assert {arm(user, experiment(state)) for user in USERS[:50]} == {"outside"}

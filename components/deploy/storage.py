@@ -1,0 +1,37 @@
+"""A release's bytes where servers find them, under a name that is its own for ever."""
+
+import re
+from pathlib import Path
+
+from nextpage.release import MANIFEST, Manifest
+
+WRITTEN = ("file://", "s3://", "gs://")
+LONGEST = 24
+
+
+def label(manifest: Manifest) -> str:
+    """The release's name in a cluster, a DNS label: its own and the beginning of its hash. Runs may share a name,
+    releases may not."""
+    said = re.sub(r"[^a-z0-9]+", "-", manifest.name.lower()).strip("-")[:LONGEST].strip("-")
+    return f"{said if said[:1].isalpha() else 'r-' + said}".rstrip("-") + f"-{manifest.hash[:8]}"
+
+
+def published(release: Path, manifest: Manifest, storage: str) -> str:
+    """The URI of the release, once its bytes lie there. The manifest is written last, so that one which is there says
+    that all the rest is; a release that lies there already is left alone."""
+    uri = storage.format(name=label(manifest), hash=manifest.hash)
+    if not uri.startswith(WRITTEN):
+        return uri
+    from pyarrow import fs
+
+    target, root = fs.FileSystem.from_uri(uri)
+    (there,) = target.get_file_info([f"{root}/{MANIFEST}"])
+    if there.type == fs.FileType.File:
+        with target.open_input_stream(there.path) as found:
+            if found.read() != (release / MANIFEST).read_bytes():
+                raise ValueError(f"{uri} holds another release than {manifest.name!r}: put {{hash}} into the storage")
+        return uri
+    for path in (*manifest.files, MANIFEST):
+        target.create_dir(f"{root}/{path}".rpartition("/")[0])
+        fs.copy_files(str(release / path), f"{root}/{path}", fs.LocalFileSystem(), target)
+    return uri
