@@ -71,7 +71,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     ),
 }
 """Overrides of the recipe `genrec`."""
-AFTER_TRAINING = ("reward_model", "rewards", "alignment")
+AFTER_TRAINING = ("reward_model", "rewards", "alignment", "experiment")
 """Sections that change no base."""
 PACKAGE, ATOMIC = "recbole==1.2.1", "recbole/dataset_example/ml-100k/"
 
