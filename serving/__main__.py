@@ -2,12 +2,14 @@
 transformer, `--predictor_host`; with that last one no release is loaded here."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from kserve import model_server
 
 from nextpage.release import FeatureService, ReleaseRefused
+from serving.events import EventLogConfig
 from serving.history import FeastServerHistory
 from serving.server import ServerConfig, serve, serve_transformer
 
@@ -20,15 +22,17 @@ def main() -> None:
     parser.add_argument("--feature_service", help="Name of the feature service to read there.")
     parser.add_argument("--feature_service_hash", help="Its hash, which must be the release's.")
     parser.add_argument("--budget_ms", type=float, default=100.0, help="Longest wait for a user's history.")
-    parser.add_argument("--events", type=Path, help="Folder for the log of exposures and feedback.")
+    parser.add_argument("--events", help="Folder, or redis://…, for the log of requests, exposures and feedback.")
+    parser.add_argument("--events_flush_s", type=float, default=10.0, help="Longest wait of a row before it is kept.")
     args = parser.parse_args()
     config = ServerConfig(
         host=args.host,
         http_port=args.http_port,
         grpc_port=args.grpc_port if args.enable_grpc else None,
         model_name=args.model_name,
-        events=args.events,
+        events=args.events or os.environ.get("NEXTPAGE_EVENTS"),
         budget_ms=args.budget_ms,
+        event_log=EventLogConfig(flush_s=args.events_flush_s),
     )
     histories = None
     if args.feature_server:

@@ -13,6 +13,7 @@ from serving import wire
 from serving.errors import Refused
 from serving.events import EventLog
 from serving.metrics import DEGRADED, IN_FLIGHT, LATENCY, REQUESTS
+from serving.release_info import ServedRelease
 from serving.schema import Slate, SlateRequest
 from serving.wire import Call, decode, encode
 
@@ -24,13 +25,15 @@ class Answered:
 
 
 class Endpoint(Model):
-    """A KServe model whose answers are slates. A subclass says how in `recommend`.
+    """A KServe model whose answers are slates of `release`. A subclass says how in `recommend`.
 
-    With `events` it logs what it shows: only the server that answers users has one, not a predictor behind it.
+    With `events` it logs what it is asked and what it shows: only the server that answers users has one, not a
+    predictor behind it.
     """
 
-    def __init__(self, name: str, events: EventLog | None = None) -> None:
+    def __init__(self, name: str, release: ServedRelease, events: EventLog | None = None) -> None:
         super().__init__(name)
+        self.release = release
         self.events = events
 
     async def recommend(self, requests: Sequence[SlateRequest]) -> list[Slate]:
@@ -63,15 +66,25 @@ class Endpoint(Model):
         return decode(payload, headers, self.name)
 
     async def predict(self, payload: Call, headers: Any = None, response_headers: Any = None) -> Answered:
-        return Answered(call=payload, slates=await self.recommend(payload.requests))
+        try:
+            return Answered(call=payload, slates=await self.recommend(payload.requests))
+        except BaseException:  # also where the caller has left
+            self._log(payload, [None] * len(payload.requests))
+            raise
 
     async def postprocess(self, result: Answered, headers: Any = None, response_headers: Any = None) -> Any:
-        for request, slate in zip(result.call.requests, result.slates, strict=True):
+        answer = encode(result.call, result.slates)
+        for slate in result.slates:
             if slate.degraded:
                 DEGRADED.labels(slate.reason).inc()
-            if self.events is not None:
-                self.events.expose(slate, request.user_id)
-        return encode(result.call, result.slates)
+        self._log(result.call, result.slates)
+        return answer
+
+    def _log(self, call: Call, slates: Sequence[Slate | None]) -> None:
+        if self.events is not None:
+            latency_ms = 1000 * (perf_counter() - call.came)
+            for request, slate in zip(call.requests, slates, strict=True):
+                self.events.answer(request, slate, self.release, arm=call.arm, latency_ms=latency_ms)
 
     def get_input_types(self) -> list[dict[str, Any]]:
         return [

@@ -1,27 +1,35 @@
-"""What was shown and what came of it, logged without ever holding up an answer.
+"""What was asked, what was shown and what came of it, logged without ever holding up an answer.
 
-Rows go through a bounded queue to a thread that writes them. When the queue is full they are dropped and counted. A
-request id is exposed once and a (request, item, behaviour) is fed back once, however often clients repeat themselves.
-Rows wait in memory until a file is written, so a killed process loses at most `flush_s` of them.
+Rows go through a bounded queue to a thread that hands them to a sink (`serving.sinks`). A sink that fails is tried
+again for a while, then its rows are dropped; meanwhile the queue fills, and what finds it full is dropped at once.
+Whatever is dropped is counted. Rows wait in memory for `flush_s`: that much a killed process loses.
+
+A request id is exposed once and a (request, item, behaviour) is fed back once, however often clients repeat themselves.
+Requests are logged each time, the failed ones too, once they could be read.
+
+`propensity` is exp(score): P(i) = (1 − λ) P_model(i) + λ P_own(i), the mixture of the recipe's repeat prior (λ 0: the
+model alone). P_model is the product over levels of the softmax over all codes, whatever catalogue, filters and beams
+leave out, and 0 for an own item that the search did not return; P_own is the item's share in the user's orders, recent
+ones weighing more. So those of a slate need not sum to 1, and none tells of a position. Null where popularity answered.
+It says how much the release favours the item, not how likely the item was to be shown: a slate is the k best, no draw.
 """
 
 import logging
+import math
 import queue
 import threading
 import time
-import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from serving.metrics import EVENTS
-from serving.schema import Slate
+from serving.release_info import ServedRelease
+from serving.schema import Slate, SlateRequest
 
 log = logging.getLogger("nextpage.serving")
 
@@ -60,9 +68,10 @@ REQUESTS = pa.schema(
         pa.field("release_hash", pa.string(), nullable=False),
         pa.field("time", pa.timestamp("us", tz="UTC"), nullable=False),
         pa.field("latency_ms", pa.float64(), nullable=False),
-        pa.field("outcome", pa.string(), nullable=False),  # served, fallback or failed
+        pa.field("outcome", pa.string(), nullable=False),
     ]
 )
+SERVED, FALLBACK, FAILED = "served", "fallback", "failed"  # outcomes
 SCHEMAS = {"exposures": EXPOSURES, "feedback": FEEDBACK, "requests": REQUESTS}
 
 Rows = Sequence[dict[str, Any]]
@@ -71,30 +80,16 @@ Sink = Callable[[str, pa.Table], None]  # kind, rows
 
 @dataclass(frozen=True, kw_only=True)
 class EventLogConfig:
-    capacity: int = 10_000  # entries (slates, feedback calls) that may wait
-    rows: int = 50_000  # a file is written when so many rows have come
+    capacity: int = 10_000  # entries (requests, slates, feedback calls) that may wait
+    rows: int = 50_000  # the sink is called when so many rows have come
     flush_s: float = 10.0  # or this long after the first of them
+    retry_s: float = 30.0  # how long a sink that fails is tried again with the same rows
+    pause_s: float = 1.0  # between two tries
     remembered: int = 100_000  # keys that repeats are told by
 
 
-class ParquetSink:
-    """Writes each batch of rows as `<kind>/<time>-<id>.parquet`; a file appears whole or not at all."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        for kind in SCHEMAS:
-            (folder / kind).mkdir(parents=True, exist_ok=True)
-
-    def __call__(self, kind: str, rows: pa.Table) -> None:
-        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:12]}.parquet"
-        path = self._folder / kind / name
-        unfinished = path.with_suffix(".tmp")
-        pq.write_table(rows, unfinished)
-        unfinished.replace(path)
-
-
 class EventLog:
-    """The bounded queue and its writing thread. `expose` and `feed_back` never block."""
+    """The bounded queue and its writing thread. `answer`, `expose` and `feed_back` never block."""
 
     def __init__(self, sink: Sink, config: EventLogConfig) -> None:
         self._sink = sink
@@ -111,32 +106,58 @@ class EventLog:
         """Entries in the queue."""
         return self._waiting.qsize()
 
-    def expose(self, slate: Slate, user_id: str | None) -> bool:
+    def answer(
+        self, asked: SlateRequest, slate: Slate | None, release: ServedRelease, *, arm: str | None, latency_ms: float
+    ) -> None:
+        """Log a request that has just ended, and the slate as shown; `slate` None: it failed."""
+        outcome = FAILED if slate is None else FALLBACK if slate.degraded else SERVED
+        row = {
+            "request_id": asked.request_id,
+            "user_id": asked.user_id,
+            "arm": arm,
+            "release_name": slate.release_name if slate else release.name,
+            "release_hash": slate.release_hash if slate else release.hash,
+            "time": datetime.now(UTC),
+            "latency_ms": latency_ms,
+            "outcome": outcome,
+        }
+        self._log("requests", [row])
+        if slate is not None:
+            self.expose(slate, asked.user_id, arm)
+
+    def expose(self, slate: Slate, user_id: str | None, arm: str | None = None) -> bool:
         """Log a slate as shown now. False where its request id was logged before, or the queue is full."""
+        if slate.request_id in self._exposed:
+            return False
         now = datetime.now(UTC)
         rows = [
             {
                 "request_id": slate.request_id,
                 "user_id": user_id,
+                "arm": arm,
                 "release_name": slate.release_name,
                 "release_hash": slate.release_hash,
                 "time": now,
                 "position": item.position,
                 "item_id": item.item_id,
                 "score": item.score,
+                "propensity": None if slate.degraded else min(1.0, math.exp(item.score)),
                 "degraded": slate.degraded,
                 "reason": slate.reason,
             }
             for item in slate.items
         ]
-        return slate.request_id not in self._exposed and self._log("exposures", rows, self._exposed, [slate.request_id])
+        logged = self._log("exposures", rows)
+        self._exposed.add([slate.request_id] if logged else [])  # what was dropped may be sent again
+        return logged
 
     def feed_back(self, rows: Rows) -> tuple[int, int]:
         """Log rows of FEEDBACK. How many were accepted, and how many were repeats; the rest were dropped."""
         fresh = {(row["request_id"], row["item_id"], row["behaviour"]): row for row in rows}
         fresh = {key: row for key, row in fresh.items() if key not in self._fed_back}
-        accepted = not fresh or self._log("feedback", list(fresh.values()), self._fed_back, list(fresh))
-        return len(fresh) if accepted else 0, len(rows) - len(fresh)
+        logged = self._log("feedback", list(fresh.values()))
+        self._fed_back.add(list(fresh) if logged else [])
+        return len(fresh) if logged else 0, len(rows) - len(fresh)
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Write what waits and end the thread; give up on a sink that is stuck."""
@@ -145,13 +166,14 @@ class EventLog:
         if self._writer.is_alive():
             log.warning("events: the sink is stuck, about %d entries are lost", self._waiting.qsize())
 
-    def _log(self, kind: str, rows: Rows, remembered: "_Recent", keys: Sequence[Hashable]) -> bool:
+    def _log(self, kind: str, rows: Rows) -> bool:
+        """False where the rows are dropped."""
         try:
-            self._waiting.put_nowait((kind, rows))
+            if rows:
+                self._waiting.put_nowait((kind, rows))
         except queue.Full:
             EVENTS.labels(kind, "dropped").inc(len(rows))
             return False
-        remembered.add(keys)  # only now: a dropped event may be sent again
         return True
 
     def _write_forever(self) -> None:
@@ -174,16 +196,25 @@ class EventLog:
 
     def _flush(self, held: dict[str, list[pa.RecordBatch]]) -> None:
         for kind, batches in held.items():
-            if not batches:
-                continue
-            rows = pa.Table.from_batches(batches).combine_chunks()
-            batches.clear()
+            if batches:
+                rows = pa.Table.from_batches(batches).combine_chunks()
+                batches.clear()
+                self._write(kind, rows)
+
+    def _write(self, kind: str, rows: pa.Table) -> None:
+        """Until the sink takes the rows or the patience with it ends; a log that is closing has none."""
+        gives_up = time.monotonic() + self._config.retry_s
+        while True:
             try:
                 self._sink(kind, rows)
                 EVENTS.labels(kind, "written").inc(len(rows))
+                return
             except Exception as failure:
-                EVENTS.labels(kind, "dropped").inc(len(rows))
-                log.warning("events: %d %s lost: %s: %s", len(rows), kind, type(failure).__name__, failure)
+                if self._closing.is_set() or time.monotonic() >= gives_up:
+                    EVENTS.labels(kind, "dropped").inc(len(rows))
+                    log.warning("events: %d %s lost: %s: %s", len(rows), kind, type(failure).__name__, failure)
+                    return
+            self._closing.wait(self._config.pause_s)
 
 
 class _Recent:
@@ -201,38 +232,3 @@ class _Recent:
             self._keys[key] = None
         while len(self._keys) > self._most:
             self._keys.popitem(last=False)
-
-
-def joined(folder: Path) -> pa.Table:
-    """Exposures with the strongest feedback on each: columns of EXPOSURES, then `clicked`, `ordered`, `value`.
-
-    Feedback on what was not shown is left out; repeats count once, whichever process logged them.
-    """
-    import duckdb
-
-    paths = {kind: [str(path) for path in sorted((folder / kind).glob("*.parquet"))] for kind in SCHEMAS}
-    tables = {
-        kind: pq.read_table(paths[kind], schema=SCHEMAS[kind]) if paths[kind] else SCHEMAS[kind].empty_table()
-        for kind in SCHEMAS
-    }
-    with duckdb.connect() as database:
-        for kind, table in tables.items():
-            database.register(kind, table)
-        return database.sql(_JOIN).to_arrow_table()
-
-
-_JOIN = """
-    with shown as (
-        select * from exposures
-        qualify row_number() over (partition by request_id, item_id order by time) = 1
-    ), answered as (
-        select request_id, item_id,
-               bool_or(behaviour in ('clicked', 'ordered')) as clicked,
-               bool_or(behaviour = 'ordered') as ordered,
-               max(value) as value
-        from feedback group by request_id, item_id
-    )
-    select shown.*, coalesce(clicked, false) as clicked, coalesce(ordered, false) as ordered, value
-    from shown left join answered using (request_id, item_id)
-    order by shown.time, shown.request_id, shown.position
-"""

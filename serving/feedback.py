@@ -1,6 +1,6 @@
 """`POST /v1/feedback`: what came of a slate, by its request id.
 
-    {"request_id": "…", "events": [{"item_id": "…", "behaviour": "clicked", "time": 1735689600, "value": 3.5}, …]}
+    {"request_id": "…", "events": [{"item_id": "…", "behaviour": "ordered", "time": 1735689600, "value": 3.5}, …]}
 
 `time` (seconds since 1970, now where absent) and `value` are optional. The answer, 202, counts what was accepted, what
 was said before and what was dropped because the log is full.

@@ -22,6 +22,6 @@ RELEASE = Gauge("nextpage_release_info", "1 for the release that is served.", ["
 
 for outcome in ("ok", "invalid", "overloaded", "late", "unavailable", "error", "cancelled"):
     REQUESTS.labels(outcome)  # a counter that is there at 0 can be alerted on
-for kind in ("exposures", "feedback"):
+for kind in ("exposures", "feedback", "requests"):
     EVENTS.labels(kind, "written")
     EVENTS.labels(kind, "dropped")

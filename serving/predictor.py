@@ -8,6 +8,7 @@ from serving.batching import BatchingConfig, MicroBatcher
 from serving.endpoint import Endpoint
 from serving.events import EventLog
 from serving.metrics import RELEASE
+from serving.release_info import ServedRelease
 from serving.schema import Slate, SlateRequest
 from serving.slates import SlateMaker
 
@@ -21,8 +22,12 @@ class Predictor(Endpoint):
     def __init__(
         self, name: str, recommender: Recommender, batching: BatchingConfig, events: EventLog | None = None
     ) -> None:
-        super().__init__(name, events)
-        self.recommender = recommender
+        release = ServedRelease(
+            name=recommender.release_name,
+            hash=recommender.release_hash,
+            feature_service=recommender.feature_service,
+        )
+        super().__init__(name, release, events)
         self._maker = SlateMaker(recommender)
         self._batcher = MicroBatcher(self._maker.slates, batching)
         self._widest = batching.most
@@ -30,7 +35,7 @@ class Predictor(Endpoint):
     def load(self) -> bool:
         """Warm up; ready is what answers at full speed."""
         self._maker.warm_up(self._widest)
-        RELEASE.labels(self.recommender.release_name, self.recommender.release_hash).set(1)
+        RELEASE.labels(self.release.name, self.release.hash).set(1)
         self.ready = True
         return self.ready
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from nextpage.release import FeatureService
@@ -10,12 +11,17 @@ SECONDS_BETWEEN_TRIES = 1.0
 RELEASE_ROUTE = "/v1/release"
 
 
-def release_route(name: str, content_hash: str, features: FeatureService) -> Callable[[], Awaitable[dict[str, Any]]]:
-    said = {
-        "name": name,
-        "hash": content_hash,
-        "feature_service": {"name": features.name, "hash": features.hash},
-    }
+@dataclass(frozen=True, kw_only=True)
+class ServedRelease:
+    """What identifies a release, and the features it was trained on."""
+
+    name: str
+    hash: str
+    feature_service: FeatureService
+
+
+def release_route(served: ServedRelease) -> Callable[[], Awaitable[dict[str, Any]]]:
+    said = asdict(served)
 
     async def release() -> dict[str, Any]:
         return said
@@ -23,8 +29,8 @@ def release_route(name: str, content_hash: str, features: FeatureService) -> Cal
     return release
 
 
-def fetch_feature_service(predictor_host: str, patience_s: float = 120.0) -> FeatureService:
-    """The feature service of the release behind `predictor_host`, waiting for the predictor to come up.
+def fetch_release(predictor_host: str, patience_s: float = 120.0) -> ServedRelease:
+    """The release behind `predictor_host`, waiting for the predictor to come up.
 
     Raises OSError where it does not within `patience_s`.
     """
@@ -34,7 +40,8 @@ def fetch_feature_service(predictor_host: str, patience_s: float = 120.0) -> Fea
     while True:
         try:
             answer = httpx.get(f"http://{predictor_host}{RELEASE_ROUTE}", timeout=5.0).raise_for_status()
-            return FeatureService(**answer.json()["feature_service"])
+            said = answer.json()
+            return ServedRelease(**{**said, "feature_service": FeatureService(**said["feature_service"])})
         except httpx.HTTPError as failure:
             if time.monotonic() >= ends:
                 raise OSError(f"the predictor at {predictor_host} does not tell its release: {failure}") from failure

@@ -32,10 +32,11 @@ from serving.batching import BatchingConfig
 from serving.body import BoundedBody
 from serving.endpoint import Endpoint
 from serving.errors import Refused, Unsupported
-from serving.events import EventLog, EventLogConfig, ParquetSink
+from serving.events import EventLog, EventLogConfig
 from serving.feedback import feedback_route
 from serving.history import HistorySource, require_same_features
-from serving.release_info import RELEASE_ROUTE, fetch_feature_service, release_route
+from serving.release_info import RELEASE_ROUTE, fetch_release, release_route
+from serving.sinks import make_sink
 from serving.transformer import Transformer
 
 if TYPE_CHECKING:  # torch and the model come only where a release is loaded
@@ -48,7 +49,7 @@ class ServerConfig:
     http_port: int = 8080
     grpc_port: int | None = 8081  # None: REST only
     model_name: str = "nextpage"
-    events: Path | None = None  # folder of the event log; None: nothing is logged
+    events: str | Path | None = None  # folder of the event log, or URL of Redis; None: nothing is logged
     budget_ms: float = 100.0  # of a history look-up
     grace_s: int = 20  # for calls in flight when the server is told to end
     most_body_bytes: int = 4_000_000
@@ -87,24 +88,32 @@ def serve_recommender(recommender: "Recommender", config: ServerConfig, historie
     model: Endpoint = predictor
     if histories is not None:
         model = Transformer(
-            config.model_name, histories, predictor=predictor, budget_ms=config.budget_ms, events=events
+            config.model_name,
+            histories,
+            release=predictor.release,
+            predictor=predictor,
+            budget_ms=config.budget_ms,
+            events=events,
         )
         model.load()
-    about = release_route(recommender.release_name, recommender.release_hash, recommender.feature_service)
-    _run(model, config, events, routes=[Route(RELEASE_ROUTE, about, "GET")], on_end=predictor.close)
+    about = Route(RELEASE_ROUTE, release_route(predictor.release), "GET")
+    _run(model, config, events, routes=[about], on_end=predictor.close)
 
 
 def serve_transformer(predictor_host: str, config: ServerConfig, histories: HistorySource) -> None:
     """Serve users by their id through a predictor elsewhere (`host:port`), whose release must match `histories`."""
-    require_same_features(fetch_feature_service(predictor_host), histories.service)
+    release = fetch_release(predictor_host)
+    require_same_features(release.feature_service, histories.service)
     events = _event_log(config)
-    model = Transformer(config.model_name, histories, predictor=None, budget_ms=config.budget_ms, events=events)
+    model = Transformer(
+        config.model_name, histories, release=release, predictor=None, budget_ms=config.budget_ms, events=events
+    )
     model.load()
     _run(model, config, events, predictor_host=predictor_host)
 
 
 def _event_log(config: ServerConfig) -> EventLog | None:
-    return None if config.events is None else EventLog(ParquetSink(config.events), config.event_log)
+    return None if config.events is None else EventLog(make_sink(config.events), config.event_log)
 
 
 def _run(

@@ -17,6 +17,7 @@ from serving.endpoint import Endpoint
 from serving.errors import InvalidRequest, Overloaded, Unavailable
 from serving.events import EventLog
 from serving.history import HistorySource
+from serving.release_info import ServedRelease
 from serving.schema import Slate, SlateRequest, request_to_json, slate_from_json
 
 if TYPE_CHECKING:  # it imports torch, which a transformer alone does not need
@@ -31,12 +32,13 @@ class Transformer(Endpoint):
         name: str,
         histories: HistorySource,
         *,
+        release: ServedRelease,
         predictor: "Predictor | None",
         budget_ms: float,
         events: EventLog | None = None,
     ) -> None:
         """`predictor` None: the one at KServe's `predictor_host`. `budget_ms` bounds a look-up."""
-        super().__init__(name, events)
+        super().__init__(name, release, events)
         self._histories = histories
         self._predictor = predictor
         self._budget_s = budget_ms / 1000

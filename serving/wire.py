@@ -17,11 +17,13 @@ from typing import Any
 
 from kserve import InferInput, InferOutput, InferRequest, InferResponse
 
-from serving.checks import entries, mapping, parsed
+from serving.checks import entries, mapping, parsed, text
 from serving.errors import InvalidRequest
 from serving.schema import FIELDS, Slate, SlateRequest, parse_request, slate_to_json
 
 MOST_INSTANCES = 64
+ARM_HEADER = "x-nextpage-arm"
+LONGEST_ARM = 64
 TEXT_TENSORS = ("user_id", "request_id", "seen", "fallback")
 INTEGER_TENSORS = ("k", "as_of")
 JSON_TENSORS = ("history", "filters", "exclude", "stock")
@@ -29,12 +31,15 @@ JSON_TENSORS = ("history", "filters", "exclude", "stock")
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One call of either protocol: its requests, and what its answer has to repeat."""
+    """One call of either protocol: its requests, and what its answer has to repeat. `arm`: the experiment's, None
+    where the gateway names none; `came`: by `time.perf_counter`."""
 
     requests: tuple[SlateRequest, ...]
     version: int
     model_name: str
     call_id: str
+    arm: str | None
+    came: float
 
 
 def decode(body: object, headers: Mapping[str, str] | None, model_name: str) -> Call:
@@ -42,7 +47,8 @@ def decode(body: object, headers: Mapping[str, str] | None, model_name: str) -> 
 
     Raises InvalidRequest.
     """
-    given = (headers or {}).get("x-request-id")
+    came, headers = time.perf_counter(), headers or {}
+    given, arm = headers.get("x-request-id"), headers.get(ARM_HEADER)
     if isinstance(body, InferRequest):
         version, given, raw = 2, body.id or given, _instances(body.inputs)
     else:
@@ -65,6 +71,8 @@ def decode(body: object, headers: Mapping[str, str] | None, model_name: str) -> 
         version=version,
         model_name=model_name,
         call_id=given or requests[0].request_id,
+        arm=text(ARM_HEADER, arm, LONGEST_ARM) if arm else None,
+        came=came,
     )
 
 

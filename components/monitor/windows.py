@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PREDICTION_COLUMNS = ("request_id", "time", "position", "item_id", "score")
-"""One row a recommended item, as `serving.events.joined` gives them. `position` counts from 0; `score` may be null.
+"""One row a recommended item, as the exposures of `serving.attribution`. `position` counts from 0; `score` may be null.
 
 A hit is a prediction that was taken: by the columns `clicked` and `ordered` (bool) where there are such, else where the
 log shows its item as clicked or ordered in the same request."""

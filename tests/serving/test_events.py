@@ -1,16 +1,22 @@
+import math
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
-from serving.events import EventLog, EventLogConfig, ParquetSink, joined
+from nextpage.release import FeatureService
+from serving.events import EventLog, EventLogConfig
 from serving.metrics import EVENTS
-from serving.schema import Slate, SlateItem
+from serving.release_info import ServedRelease
+from serving.schema import Slate, SlateItem, SlateRequest
+from serving.sinks import ParquetSink
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -75,13 +81,66 @@ def test_failing_sink_costs_its_rows_and_not_the_writer() -> None:
             raise OSError("no space left")
         written.extend(rows.to_pylist())
 
-    log = EventLog(failing, EventLogConfig(rows=1, flush_s=0.01))
+    log = EventLog(failing, EventLogConfig(rows=1, flush_s=0.01, retry_s=0))
     dropped = count("exposures", "dropped")
     log.expose(slate("bad", "a"), "u")
     assert eventually(lambda: count("exposures", "dropped") == dropped + 1)
     log.expose(slate("good", "a"), "u")
     log.close()
     assert [row["request_id"] for row in written] == ["good"]
+
+
+def test_sink_that_is_down_for_a_while_gets_the_same_rows_again_and_what_came_meanwhile() -> None:
+    written: list[Any] = []
+    tries: list[Any] = []
+
+    def down_twice(kind: str, rows: pa.Table) -> None:
+        tries.append(rows["request_id"].to_pylist())
+        if len(tries) < 3:
+            raise ConnectionError("refused")
+        written.extend(rows.to_pylist())
+
+    log = EventLog(down_twice, EventLogConfig(rows=1, pause_s=0.01))
+    dropped = count("exposures", "dropped")
+    log.expose(slate("1", "a"), "u")
+    log.expose(slate("2", "a"), "u")
+    assert eventually(lambda: len(written) == 2)
+    log.close()
+    assert tries == [["1"], ["1"], ["1"], ["2"]]
+    assert count("exposures", "dropped") == dropped
+
+
+def test_log_that_closes_does_not_wait_for_a_sink_that_is_down() -> None:
+    def down(kind: str, rows: pa.Table) -> None:
+        raise ConnectionError("refused")
+
+    log = EventLog(down, EventLogConfig(rows=1, retry_s=3600, pause_s=3600))
+    dropped = count("exposures", "dropped")
+    log.expose(slate("1", "a", "b"), "u")
+    log.close(timeout_s=20)
+    assert count("exposures", "dropped") == dropped + 2
+
+
+def test_request_is_logged_with_its_slate_and_without_one_where_it_failed() -> None:
+    written: dict[str, list[Any]] = {"requests": [], "exposures": []}
+    log = EventLog(lambda kind, rows: written[kind].extend(rows.to_pylist()), EventLogConfig())
+    release = ServedRelease(name="own", hash="own", feature_service=FeatureService(name="f", hash="f"))
+    popular = replace(slate("2", "a"), degraded=True, reason="no_history")
+    for request_id, answered in (("1", slate("1", "a", "b")), ("2", popular), ("3", None)):
+        asked = SlateRequest(request_id=request_id, as_of=0, user_id="u")
+        log.answer(asked, answered, release, arm="treatment", latency_ms=7.5)
+    log.close()
+    assert [(row["request_id"], row["outcome"], row["release_hash"]) for row in written["requests"]] == [
+        ("1", "served", "h"),
+        ("2", "fallback", "h"),
+        ("3", "failed", "own"),
+    ]
+    assert {(row["user_id"], row["arm"], row["latency_ms"]) for row in written["requests"]} == {("u", "treatment", 7.5)}
+    assert [(row["request_id"], row["arm"], row["propensity"]) for row in written["exposures"]] == [
+        ("1", "treatment", 1.0),
+        ("1", "treatment", pytest.approx(math.exp(-1))),
+        ("2", "treatment", None),  # popularity has no probability
+    ]
 
 
 def test_files_rotate_by_rows_and_no_unfinished_file_is_left(tmp_path: Path) -> None:
@@ -104,25 +163,3 @@ def test_repeats_are_told_by_request_item_and_behaviour() -> None:
     assert not log.expose(slate("r", "a"), None)
     log.close()
     assert len(written) == 3
-
-
-def test_late_and_repeated_feedback_of_two_processes_joins_once(tmp_path: Path) -> None:
-    for order in ("first process", "second process"):
-        log = EventLog(ParquetSink(tmp_path), EventLogConfig())
-        log.feed_back([feedback("1", "b", "clicked"), feedback("1", "b", "ordered", 2.5)])
-        log.feed_back([feedback("1", "not shown", "clicked")])
-        log.expose(slate("1", "a", "b"), "u")
-        if order == "second process":
-            log.expose(slate("2", "a"), None)
-        log.close()
-    rows = joined(tmp_path).select(["request_id", "item_id", "clicked", "ordered", "value"]).to_pylist()
-    assert [tuple(row.values()) for row in rows] == [
-        ("1", "a", False, False, None),
-        ("1", "b", True, True, 2.5),
-        ("2", "a", False, False, None),
-    ]
-
-
-def test_empty_log_joins_to_no_rows(tmp_path: Path) -> None:
-    ParquetSink(tmp_path)
-    assert joined(tmp_path).num_rows == 0
