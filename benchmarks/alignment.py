@@ -161,7 +161,7 @@ def ranked(ground: Ground, weights: dict[str, torch.Tensor], data: Data, prompts
 
 
 def opened(ground: Ground, weights: dict[str, torch.Tensor]) -> Recommender:
-    model = ground.base()
+    model = ground.base().cpu()
     model.load_state_dict(weights)
     items = pq.read_table(ground.release / "items.parquet")
     return Recommender(decoder=model, semantic_ids=ground.semantic_ids, items=items, recipe=ground.recipe)

@@ -24,7 +24,7 @@ from nextpage.alignment.reward_training import train_reward_model
 from nextpage.alignment.reward_validation import held_out_histories, measure_reward_model, refusal
 from nextpage.alignment.rewards import Judge
 from nextpage.gates import Verdict
-from nextpage.training.deepspeed_engine import join, leave
+from nextpage.training.deepspeed_engine import join, leave, own_device
 
 
 def main() -> None:
@@ -34,10 +34,10 @@ def main() -> None:
     parser.add_argument("--dataset", type=Path, required=True, help="the dataset folder")
     parser.add_argument("--output", type=Path, required=True, help="folder of what is made")
     arguments = parser.parse_args()
-    ground = read_ground(arguments.release, arguments.features, arguments.dataset)
     arguments.output.mkdir(parents=True, exist_ok=True)
     join()
     try:
+        ground = read_ground(arguments.release, arguments.features, arguments.dataset)
         outcome = _aligned(ground, arguments.output)
         if dist.get_rank() == 0:
             (arguments.output / "outcome.json").write_text(json.dumps(outcome, indent=1))
@@ -59,7 +59,7 @@ def _aligned(ground: Ground, output: Path) -> dict[str, Any]:
     refused = refusal(quality, config)
     if refused:
         return _untrained(ground, refused, asdict(quality))
-    judge = Judge(catalogue=catalogue, reward_model=model)
+    judge = Judge(catalogue=catalogue, reward_model=model.to(own_device()))
     weights = align(ground, judge, output)
     if dist.get_rank() != 0:
         return {}

@@ -48,7 +48,7 @@ def interpolated(
     base: Mapping[str, torch.Tensor], trained: Mapping[str, torch.Tensor], share: float
 ) -> dict[str, torch.Tensor]:
     """Weights that lie `share` of the way from `base` to `trained`, of the same names."""
-    return {name: torch.lerp(base[name], weight, share) for name, weight in trained.items()}
+    return {name: torch.lerp(base[name].cpu(), weight.cpu(), share) for name, weight in trained.items()}
 
 
 def learning(ground: Ground, judge: Judge, model: CausalDecoder) -> tuple[Objective, Batches]:

@@ -27,7 +27,10 @@ class Answers:
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:
-    """The model, whose weights may change from one call to the next, and what it takes to ask it."""
+    """The model, whose weights may change from one call to the next, and what it takes to ask it.
+
+    Model and trie are on one device; what is asked and answered is on the CPU.
+    """
 
     model: CausalDecoder
     trie: Trie
@@ -42,10 +45,10 @@ class Generation:
             EagerEngine(self.model),
             self._read(prompts),
             draws=number,
-            generator=torch.Generator().manual_seed(int(state)),
+            generator=torch.Generator(self._device).manual_seed(int(state)),
             trie=self.trie if constrained else None,
         )
-        return Answers(codes=drawn.codes, rows=self.trie.rows(drawn.codes).numpy(), log_prob=drawn.log_prob.numpy())
+        return self._answers(drawn.codes, self.trie.rows(drawn.codes), drawn.log_prob)
 
     def likeliest(self, prompts: Sequences, number: int, *, constrained: bool) -> Answers:
         """The `number` likeliest answers of each prompt; `constrained` ones are items.
@@ -54,23 +57,32 @@ class Generation:
         """
         if not constrained:
             made = generate(EagerEngine(self.model), self._read(prompts), beam_width=number)
-            return Answers(
-                codes=made.codes, rows=self.trie.rows(made.codes).numpy(), log_prob=made.log_prob.float().numpy()
-            )
+            return self._answers(made.codes, self.trie.rows(made.codes), made.log_prob)
         if number > self.trie.items:
             raise ValueError(f"{number} items of each prompt are asked for, the catalogue holds {self.trie.items}")
-        found = self.beams(prompts, number)
-        return Answers(codes=self.trie.codes(found.rows), rows=found.rows.numpy(), log_prob=found.log_prob.numpy())
+        found = self._search(prompts, number)
+        return self._answers(self.trie.codes(found.rows), found.rows, found.log_prob)
 
     def beams(self, prompts: Sequences, number: int) -> Found:
         """The `number` most likely items of each prompt, best first."""
-        return search(EagerEngine(self.model), self._read(prompts), self.trie, beam_width=number, k=number)
+        found = self._search(prompts, number)
+        return Found(rows=found.rows.cpu(), log_prob=found.log_prob.cpu())
 
     def invalid_share(self, prompts: Sequences, number: int) -> np.ndarray:
         """Of the `number` most likely code tuples without the trie, the share that names no item: float64 [B]."""
         codes = generate(EagerEngine(self.model), self._read(prompts), beam_width=number).codes
-        share: np.ndarray = (self.trie.rows(codes) < 0).double().mean(dim=1).numpy()
+        share: np.ndarray = (self.trie.rows(codes) < 0).double().mean(dim=1).cpu().numpy()
         return share
 
+    @property
+    def _device(self) -> torch.device:
+        return self.trie.edge_codes[0].device
+
+    def _search(self, prompts: Sequences, number: int) -> Found:
+        return search(EagerEngine(self.model), self._read(prompts), self.trie, beam_width=number, k=number)
+
+    def _answers(self, codes: torch.Tensor, rows: torch.Tensor, log_prob: torch.Tensor) -> Answers:
+        return Answers(codes=codes.cpu(), rows=rows.cpu().numpy(), log_prob=log_prob.float().cpu().numpy())
+
     def _read(self, prompts: Sequences) -> Prompts:
-        return prompts_of(prompts, self.item_tokens, self.layout, self.prompt_items)
+        return prompts_of(prompts, self.item_tokens, self.layout, self.prompt_items).to(self._device)

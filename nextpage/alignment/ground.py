@@ -23,6 +23,7 @@ from nextpage.recipes import Recipe, read_recipe
 from nextpage.recommender import DecodingConfig, read_decoder
 from nextpage.tokenizers.semantic_ids import SemanticIds
 from nextpage.tokenizers.vocabulary import Vocabulary
+from nextpage.training.deepspeed_engine import own_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +44,8 @@ class Ground:
         return self.recipe.part("alignment", AlignmentConfig)
 
     def base(self) -> CausalDecoder:
-        """The base's model anew, in fp32."""
-        return read_decoder(self.release)
+        """The base's model anew, in fp32, where this process trains."""
+        return read_decoder(self.release).to(own_device())
 
     def generation(self, model: CausalDecoder, prompt_items: int) -> Generation:
         layout = self.recipe.part("layout", PagesConfig)
@@ -88,7 +89,7 @@ def read_ground(release: Path, features: Path, dataset: Path) -> Ground:
         dataset=Dataset(folder=dataset),
         recipe=read_recipe(release / "recipe.yaml"),
         semantic_ids=semantic_ids,
-        trie=Trie.build(semantic_ids),
+        trie=Trie.build(semantic_ids).to(own_device()),
         item_tokens=Vocabulary(semantic_ids.sizes).tokens(semantic_ids.codes),
         slices=sequences_from_table(pq.read_table(features / "training.parquet"), list(semantic_ids.item_ids)),
     )

@@ -93,8 +93,9 @@ class Pairs:
         answers = list(by.item_tokens[np.concatenate([chosen[:, None], rejected], axis=1)])
         packed = lay_out_answers(asked.prompts, answers, by.item_tokens, by.layout, by.prompt_items)
         with torch.no_grad():
-            reference = answer_log_probs(self.reference, packed).sum(dim=1).view(len(asked), -1)
-        return Preferences(packed=packed, reference_log_prob=reference)
+            here = packed.to(self.reference.output_weight.device)
+            reference = answer_log_probs(self.reference, here).sum(dim=1).view(len(asked), -1)
+        return Preferences(packed=packed, reference_log_prob=reference.cpu())
 
 
 def _negatives(candidates: np.ndarray, positives: Sequence[np.ndarray], number: int) -> np.ndarray:

@@ -10,6 +10,7 @@ of the level.
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+import torch
 from torch import Tensor
 
 State = TypeVar("State")
@@ -28,6 +29,9 @@ class Prompts:
             raise ValueError(f"{batch} prompts have lengths of shape {tuple(self.lengths.shape)}: one length a prompt")
         if batch and not 0 <= int(self.lengths.min()) <= int(self.lengths.max()) <= longest:
             raise ValueError(f"a prompt's length leaves the range 0 to {longest}, the positions of `tokens`")
+
+    def to(self, device: torch.device | str) -> "Prompts":
+        return Prompts(tokens=self.tokens.to(device), lengths=self.lengths.to(device))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,6 +32,13 @@ def join() -> None:
     )
 
 
+def own_device() -> torch.device:
+    """Where this process trains: a GPU of its own where there are any."""
+    from deepspeed.accelerator import get_accelerator
+
+    return torch.device(get_accelerator().device_name(int(os.environ.get("LOCAL_RANK", 0))))
+
+
 def make_engine(objective: Objective, config: LoopConfig) -> Any:
     """A DeepSpeed engine over the objective, with AdamW that decays matrices only."""
     if config.bf16 and config.zero_stage == 0:
