@@ -24,7 +24,7 @@ class Server:
     process: subprocess.Popen[str]
     http_port: int
     grpc_port: int
-    events: Path
+    events: Path | str  # a folder, or a URL of Redis
 
     @property
     def url(self) -> str:
@@ -46,7 +46,7 @@ class Server:
         raise KeyError(name)
 
 
-def start(arguments: list[str], *, http_port: int, grpc_port: int, events: Path) -> Server:
+def start(arguments: list[str], *, http_port: int, grpc_port: int, events: Path | str) -> Server:
     """Start a serving process and wait until it answers. Raises RuntimeError with its output where it ends first."""
     process = subprocess.Popen(
         [sys.executable, *arguments], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -62,7 +62,7 @@ def start(arguments: list[str], *, http_port: int, grpc_port: int, events: Path)
             time.sleep(0.1)
 
 
-def start_standin(events: Path) -> Server:
+def start_standin(events: Path | str) -> Server:
     http_port, grpc_port = free_port(), free_port()
     arguments = ["-m", "tests.serving.standin", str(http_port), str(grpc_port), str(events)]
     return start(arguments, http_port=http_port, grpc_port=grpc_port, events=events)

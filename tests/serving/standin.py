@@ -7,7 +7,6 @@ the interface of `nextpage.recommender.Recommender`. Some item and user names ma
 import asyncio
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -88,9 +87,9 @@ def main(http_port: str, grpc_port: str, events: str) -> None:
         model_name=MODEL,
         http_port=int(http_port),
         grpc_port=int(grpc_port),
-        events=Path(events),
+        events=events,
         budget_ms=BUDGET_MS,
-        event_log=EventLogConfig(flush_s=0.2),
+        event_log=EventLogConfig(flush_s=0.2, retry_s=0.5, pause_s=0.1),
     )
     serve_recommender(StandIn(), config, StandInHistories())
 

@@ -34,7 +34,7 @@ def eventually(condition: Callable[[], bool]) -> bool:
 
 
 def logged(server: Server, kind: str) -> list[dict[str, Any]]:
-    return [row for path in (server.events / kind).glob("*.parquet") for row in pq.read_table(path).to_pylist()]
+    return [row for path in (Path(server.events) / kind).glob("*.parquet") for row in pq.read_table(path).to_pylist()]
 
 
 def infer(server: Server, *inputs: InferInput) -> InferResponse:
