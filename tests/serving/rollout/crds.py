@@ -15,40 +15,41 @@ import cel
 from jsonschema import Draft202012Validator
 
 CRDS = Path(__file__).resolve().parents[4] / "shared" / "crds"
-FILES = {
-    "InferenceService": "inferenceservices.serving.kserve.io.json",
-    "HTTPRoute": "httproutes.gateway.networking.k8s.io.json",
-}
 RESERVED = ("namespace",)  # of the words of CEL, the one that is a field here: rules spell it `__namespace__`
 Json = Any
 
 
 def problems(manifest: Mapping[str, Json]) -> list[str]:
     """What an API server would refuse the object for; empty where it would take it."""
-    version = manifest["apiVersion"].partition("/")[2]
-    schema = _schema(manifest["kind"], version)
+    group, _, version = manifest["apiVersion"].partition("/")
+    schema = _schema(group, manifest["kind"], version)
     if schema is None:
-        return [f"apiVersion: {manifest['kind']} is not served in {version}"]
+        return [f"apiVersion: {manifest['kind']} is not served in {version} of {group}"]
     whole = _with_defaults(_without_nulls(copy.deepcopy(dict(manifest))), schema)
-    checker = _checker(manifest["kind"], version)
+    checker = _checker(group, manifest["kind"], version)
     found = [
         f"{'.'.join(map(str, error.absolute_path))}: {error.message[:200]}" for error in checker.iter_errors(whole)
     ]
     return found or list(_rules(whole, schema, ""))
 
 
-@lru_cache
-def _schema(kind: str, version: str) -> dict[str, Json] | None:
-    crd = json.loads((CRDS / FILES[kind]).read_text())
-    for served in crd["spec"]["versions"]:
-        if served["name"] == version and served["served"]:
-            return served["schema"]["openAPIV3Schema"]
+@cache
+def served() -> dict[tuple[str, str], dict[str, Json]]:
+    """Each CRD's spec by group and kind."""
+    specs = [json.loads(path.read_text())["spec"] for path in sorted(CRDS.glob("*.json"))]
+    return {(spec["group"], spec["names"]["kind"]): spec for spec in specs}
+
+
+def _schema(group: str, kind: str, version: str) -> dict[str, Json] | None:
+    for offered in served().get((group, kind), {"versions": []})["versions"]:
+        if offered["name"] == version and offered["served"]:
+            return offered["schema"]["openAPIV3Schema"]
     return None
 
 
 @lru_cache
-def _checker(kind: str, version: str) -> Draft202012Validator:
-    schema = _closed(_schema(kind, version))
+def _checker(group: str, kind: str, version: str) -> Draft202012Validator:
+    schema = _closed(_schema(group, kind, version))
     schema["properties"]["metadata"] = {"type": "object", "required": ["name"]}
     return Draft202012Validator(schema)
 
@@ -94,6 +95,8 @@ def _rules(value: Json, schema: Mapping[str, Json], where: str) -> Iterator[str]
     if isinstance(value, list):
         yield from _repeated(value, schema, where)
     for rule in schema.get("x-kubernetes-validations", []):
+        if "oldSelf" in rule["rule"]:
+            continue  # of a change, and this is none
         if not _program(rule["rule"]).execute({"self": _escaped(value)}):
             yield f"{where}: {rule.get('message', rule['rule'])}"
     if isinstance(value, dict):

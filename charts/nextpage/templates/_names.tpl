@@ -1,0 +1,67 @@
+{{/* At most 40 characters, so that the longest name made of it stays within 63. */}}
+{{- define "nextpage.fullname" -}}
+{{- $release := .Release.Name | replace "." "-" -}}
+{{- $own := ternary $release (printf "%s-nextpage" $release) (contains "nextpage" $release) -}}
+{{- $name := .Values.fullnameOverride | default $own -}}
+{{- if gt (len $name) 40 -}}
+{{- $name = printf "%s-%s" ($name | trunc 33 | trimSuffix "-") ($name | sha256sum | trunc 6) -}}
+{{- end -}}
+{{- $name -}}
+{{- end }}
+
+{{/* The service's name: of its route, its model, its releases. */}}
+{{- define "nextpage.service" -}}
+{{- .Values.serving.service | default (include "nextpage.fullname" .) -}}
+{{- end }}
+
+{{- define "nextpage.queue" -}}
+{{- include "nextpage.fullname" . }}-training
+{{- end }}
+
+{{- define "nextpage.checkpoints" -}}
+{{- .Values.training.checkpoints.claim | default (printf "%s-checkpoints" (include "nextpage.fullname" .)) -}}
+{{- end }}
+
+{{- define "nextpage.redis.address" -}}
+{{- .Values.redis.address | default (printf "%s-redis.%s.svc:6379" (include "nextpage.fullname" .) .Release.Namespace) -}}
+{{- end }}
+
+{{/* Feast's online server, however it is run. */}}
+{{- define "nextpage.features.url" -}}
+{{- if eq (include "nextpage.features.mode" .) "operator" -}}
+http://feast-{{ include "nextpage.fullname" . }}-online.{{ .Release.Namespace }}.svc
+{{- else -}}
+http://{{ include "nextpage.fullname" . }}-features.{{ .Release.Namespace }}.svc:6566
+{{- end -}}
+{{- end }}
+
+{{/* What never changes while a pod lives. Of (list $ "component"). */}}
+{{- define "nextpage.selector" -}}
+{{- $root := index . 0 -}}
+app.kubernetes.io/name: nextpage
+app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end }}
+
+{{/* Labels of a pod: the selector, and the name by which the network policies know every pod of Nextpage. */}}
+{{- define "nextpage.pod.labels" -}}
+{{ include "nextpage.selector" . }}
+app.kubernetes.io/part-of: nextpage
+{{- end }}
+
+{{- define "nextpage.labels" -}}
+{{- $root := index . 0 -}}
+{{ include "nextpage.pod.labels" . }}
+app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+helm.sh/chart: {{ $root.Chart.Name }}-{{ $root.Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{/* metadata of an object. Of (list $ "component" "suffix"); without a suffix the bare full name. */}}
+{{- define "nextpage.metadata" -}}
+{{- $root := index . 0 -}}
+name: {{ include "nextpage.fullname" $root }}{{ with index . 2 }}-{{ . }}{{ end }}
+namespace: {{ $root.Release.Namespace }}
+labels:
+  {{- include "nextpage.labels" . | nindent 2 }}
+{{- end }}
