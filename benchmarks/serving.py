@@ -102,12 +102,12 @@ def make_bodies(item_ids: list[str], *, history: int, k: int, count: int = 512) 
 
 
 @contextmanager
-def serving(release: Path) -> Iterator[tuple[int, "subprocess.Popen[bytes]"]]:
+def serving(release: Path, *more: str) -> Iterator[tuple[int, "subprocess.Popen[bytes]"]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     arguments = [f"--release={release}", "--model_name=nextpage", f"--http_port={port}", "--enable_grpc=false"]
-    process = subprocess.Popen([sys.executable, "-m", "serving", *arguments], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-m", "serving", *arguments, *more], stdout=subprocess.DEVNULL)
     try:
         while True:
             try:
