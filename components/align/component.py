@@ -17,6 +17,11 @@ def align(
     metrics: dsl.Output[dsl.Metrics],
     checkpoints: str = "/tmp/nextpage-checkpoints",
     processes: int = 1,
+    nodes: int = 1,
+    accelerator: str = "",
+    node_pool: str = "",
+    queue: str = "",
+    hours: int = 24,
 ) -> None:
     """Align the base and hand on the better of the two; see components/align/README.md.
 
@@ -29,15 +34,25 @@ def align(
         verdict: The gate's; not passed, the base goes on and so does the run.
         card: The verdict, reward, recall and made-up codes over the steps, and all figures before and after.
         metrics: Main figures before and after, the reward model's AUC, seconds and peak memory.
-        checkpoints: A folder that outlives the step, so that a retry goes on where it was killed.
-        processes: Processes on this machine, one a GPU.
+        checkpoints: A folder that outlives the step, so that a retry goes on where it was killed. For several nodes it
+            lies on a claim that all of them mount.
+        processes: Processes on each node, one a GPU.
+        nodes: Nodes; more than one are launched and followed as a TrainJob.
+        accelerator: What a GPU is called in the cluster, such as nvidia.com/gpu. Empty: none.
+        node_pool: A label of the pool's nodes, key=value. Empty: any node.
+        queue: Kueue's LocalQueue of the TrainJob. Empty: the namespace's default.
+        hours: After which a TrainJob is ended; a retry goes on.
     """
     from pathlib import Path
 
     from components.align import step
     from components.align.card import write_card
     from components.measure import measured
+    from components.placement import Placement
 
+    placement = Placement(
+        nodes=nodes, processes=processes, accelerator=accelerator, node_pool=node_pool, queue=queue, hours=hours
+    )
     with measured() as cost:
         found = step.align(
             base=Path(base.path),
@@ -45,7 +60,7 @@ def align(
             clean=Path(clean.path),
             candidate=Path(candidate.path),
             checkpoints=Path(checkpoints),
-            processes=processes,
+            placement=placement,
         )
         Path(outcome.path).write_text(step.as_json(found))
         write_card(Path(card.path), found)

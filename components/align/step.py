@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from components.placement import Placement
 from components.processes import run_processes, work_folder
 from nextpage.gates import Verdict
 from nextpage.recipes import Recipe, read_recipe
@@ -18,7 +19,13 @@ SHOWN = ("reward@10", "Recall@10", "hallucination_rate")
 
 
 def align(
-    *, base: Path, features: Path, clean: Path, candidate: Path, checkpoints: Path, processes: int = 1
+    *,
+    base: Path,
+    features: Path,
+    clean: Path,
+    candidate: Path,
+    checkpoints: Path,
+    placement: Placement | None = None,
 ) -> dict[str, Any]:
     """Align the sealed release `base` as its recipe says and fill the folder `candidate`; returns the outcome.
 
@@ -33,7 +40,7 @@ def align(
     asked = (features / name for name in ("training.parquet", "evaluation.parquet"))
     work = work_folder(checkpoints, [*(base / path for path in sealed.files), *asked, *sorted(clean.iterdir())])
     told = {"release": base, "features": features, "dataset": clean, "output": work}
-    run_processes("alignment", "nextpage.alignment", told, processes=processes)
+    run_processes("alignment", "nextpage.alignment", told, result="outcome.json", placement=placement)
     outcome = _outcome(work, read_recipe(base / "recipe.yaml"))
     make_candidate(base=base, outcome=outcome, aligned=work / WEIGHTS, candidate=candidate)
     shutil.rmtree(work)

@@ -17,6 +17,11 @@ def train(
     metrics: dsl.Output[dsl.Metrics],
     checkpoints: str = "/tmp/nextpage-checkpoints",
     processes: int = 1,
+    nodes: int = 1,
+    accelerator: str = "",
+    node_pool: str = "",
+    queue: str = "",
+    hours: int = 24,
 ) -> None:
     """Train the model and assemble the candidate release; see components/train/README.md.
 
@@ -29,17 +34,27 @@ def train(
         candidate: A sealed release without figures.
         card: The course of the loss.
         metrics: Loss, tokens/s, MFU, seconds and peak memory.
-        checkpoints: A folder that outlives the step, so that a retry goes on where it was killed.
-        processes: Processes on this machine, one a GPU.
+        checkpoints: A folder that outlives the step, so that a retry goes on where it was killed. For several nodes it
+            lies on a claim that all of them mount.
+        processes: Processes on each node, one a GPU.
+        nodes: Nodes; more than one are launched and followed as a TrainJob.
+        accelerator: What a GPU is called in the cluster, such as nvidia.com/gpu. Empty: none.
+        node_pool: A label of the pool's nodes, key=value. Empty: any node.
+        queue: Kueue's LocalQueue of the TrainJob. Empty: the namespace's default.
+        hours: After which a TrainJob is ended; a retry goes on.
     """
     from pathlib import Path
 
     from components.measure import measured
+    from components.placement import Placement
     from components.train import step
 
     inputs = {"features": Path(features.path), "tokenizer": Path(tokenizer.path), "recipe": Path(recipe.path)}
+    placement = Placement(
+        nodes=nodes, processes=processes, accelerator=accelerator, node_pool=node_pool, queue=queue, hours=hours
+    )
     with measured() as cost:
-        last = step.train(**inputs, model=Path(model.path), checkpoints=Path(checkpoints), processes=processes)
+        last = step.train(**inputs, model=Path(model.path), checkpoints=Path(checkpoints), placement=placement)
         manifest = step.make_candidate(
             **inputs, clean=Path(clean.path), model=Path(model.path), candidate=Path(candidate.path)
         )

@@ -1,11 +1,7 @@
 """Training as processes of its own, and the candidate release made of what they leave."""
 
-import hashlib
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from components.placement import Placement
+from components.processes import run_processes, work_folder
 from nextpage.interactions.histories import training_histories
 from nextpage.interactions.log import BEHAVIOURS, Dataset
 from nextpage.recipes import read_recipe
@@ -23,7 +21,13 @@ WEIGHTS, DECODER, LOG = "weights.safetensors", "decoder.json", "log.jsonl"
 
 
 def train(
-    *, features: Path, tokenizer: Path, recipe: Path, model: Path, checkpoints: Path, processes: int = 1
+    *,
+    features: Path,
+    tokenizer: Path,
+    recipe: Path,
+    model: Path,
+    checkpoints: Path,
+    placement: Placement | None = None,
 ) -> dict[str, float]:
     """Fill the folder `model` with decoder, weights and log; returns the last log line.
 
@@ -31,19 +35,9 @@ def train(
     so it is found again by the same inputs and by no others.
     """
     histories, semantic_ids = features / "training.parquet", tokenizer / "semantic_ids.parquet"
-    work = checkpoints / _key(histories, semantic_ids, recipe)
-    launch = [sys.executable]
-    if processes > 1:
-        launch += ["-m", "torch.distributed.run", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0"]
-        launch += ["--local-addr=127.0.0.1", f"--nproc-per-node={processes}"]
-    command = [*launch, "-m", "nextpage.training"]
-    command += [f"--histories={histories}", f"--semantic-ids={semantic_ids}", f"--recipe={recipe}", f"--output={work}"]
-    finished = subprocess.run(command, env=os.environ | {"DS_ACCELERATOR": _accelerator()}, check=False)
-    if finished.returncode:
-        raise RuntimeError(
-            f"training ended with status {finished.returncode}, see its lines above; run the step again to go on from "
-            f"the last checkpoint in {work}"
-        )
+    work = work_folder(checkpoints, (histories, semantic_ids, recipe))
+    told = {"histories": histories, "semantic-ids": semantic_ids, "recipe": recipe, "output": work}
+    run_processes("training", "nextpage.training", told, result=WEIGHTS, placement=placement)
     model.mkdir(parents=True, exist_ok=True)
     for name in (WEIGHTS, DECODER, LOG):
         shutil.copy2(work / name, model / name)
@@ -107,18 +101,3 @@ def _items(clean: Path, semantic_ids: SemanticIds) -> pa.Table:
     ordered = history.item[history.behaviour == BEHAVIOURS.index("ordered")]
     orders = np.bincount(ordered, minlength=len(semantic_ids.item_ids))
     return items.take(row).append_column("orders", pa.array(orders, pa.int64()))
-
-
-def _key(*inputs: Path) -> str:
-    digest = hashlib.sha256()
-    for path in inputs:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:16]
-
-
-def _accelerator() -> str:
-    """DeepSpeed asks for a compiler to find out by itself."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"

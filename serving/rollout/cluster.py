@@ -82,8 +82,15 @@ class Reference:
 class Cluster:
     """The API server behind the official client's `ApiClient`."""
 
-    def __init__(self, api: Any, retries: Retries | None = None, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        api: Any,
+        retries: Retries | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        manager: str = FIELD_MANAGER,
+    ) -> None:
         self._api = api
+        self._manager = manager
         self._retries = retries or Retries()
         self._sleep = sleep
 
@@ -97,6 +104,16 @@ class Cluster:
     def get(self, reference: Reference) -> Manifest | None:
         return self.read(reference.path)
 
+    def text(self, path: str, query: Mapping[str, str]) -> str:
+        """What a path says in text, such as the log of a pod; nothing where it cannot be had. It is asked for once."""
+        try:
+            response = self._call(
+                "GET", path, list(query.items()), None, "application/json", read_s=self._retries.timeout_s
+            )
+            return str(response.data.decode(errors="replace"))
+        except (ApiException, TransportError):
+            return ""
+
     def list(self, kind: Reference, labels: Mapping[str, str]) -> list[Manifest]:
         selector = ",".join(f"{name}={value}" for name, value in labels.items())
         found = self._send("GET", kind.path, [("labelSelector", selector)])
@@ -107,17 +124,18 @@ class Cluster:
 
         Raises Conflict for another version, OwnedByAnother for a field of another manager (unless `force`).
         """
-        query = [("fieldManager", FIELD_MANAGER), ("fieldValidation", "Strict"), ("force", str(force).lower())]
+        query = [("fieldManager", self._manager), ("fieldValidation", "Strict"), ("force", str(force).lower())]
         return self._send("PATCH", Reference.of(manifest).path, query, manifest, "application/apply-patch+yaml")
 
     def create(self, manifest: Manifest) -> Manifest:
-        """Raises Conflict where it exists."""
+        """Raises Conflict where it exists; unknown fields are refused."""
         kind = Reference.of({**manifest, "metadata": {**manifest["metadata"], "name": ""}})
-        return self._send("POST", kind.path, [("fieldManager", FIELD_MANAGER)], manifest)
+        query = [("fieldManager", self._manager), ("fieldValidation", "Strict")]
+        return self._send("POST", kind.path, query, manifest)
 
     def replace(self, manifest: Manifest) -> Manifest:
         """Raises Conflict where the object is not of the manifest's `resourceVersion`."""
-        return self._send("PUT", Reference.of(manifest).path, [("fieldManager", FIELD_MANAGER)], manifest)
+        return self._send("PUT", Reference.of(manifest).path, [("fieldManager", self._manager)], manifest)
 
     def delete(self, live: Manifest) -> None:
         """Delete just the version of the object that was read. One that is gone already is no error."""
@@ -188,12 +206,12 @@ class Cluster:
         )
 
 
-def connect(retries: Retries | None = None) -> Cluster:
+def connect(retries: Retries | None = None, manager: str = FIELD_MANAGER) -> Cluster:
     """The cluster that this process runs in, or else the one of the kubeconfig."""
     configuration = kubernetes.client.Configuration()
     kubernetes.config.load_config(client_configuration=configuration)
     configuration.retries = False  # ours are the only retries
-    return Cluster(ApiClient(configuration), retries)
+    return Cluster(ApiClient(configuration), retries, manager=manager)
 
 
 def _refusal(method: str, path: str, failure: ApiException) -> ApiError:

@@ -1,7 +1,10 @@
 """Training survives a kill by the same inputs and no others; its candidate is a release that loads."""
 
 import json
+import os
+import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -11,6 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from kfp import dsl
 
+from components import processes
+from components.placement import Placement
 from components.train import step
 from components.train.component import train as component
 from nextpage.interactions.histories import training_histories
@@ -20,6 +25,10 @@ from nextpage.recommender import Query, load_recommender
 from nextpage.release import read_manifest, verify
 from nextpage.tokenizers.semantic_ids import SemanticIds
 from nextpage.training.checkpoints import steps as saved_steps
+from serving.rollout.cluster import Cluster
+from tests.components.trainjob.conftest import Ticking
+from tests.components.trainjob.trainer import JOBS, Trainer, TrainerStore
+from tests.serving.rollout.api_server import ApiServer
 from tests.synthetic import write_dataset
 
 STEPS = 120
@@ -98,7 +107,7 @@ def test_a_killed_training_goes_on_where_it_was_and_its_candidate_is_a_release_t
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(step.subprocess, "run", kill_after_a_checkpoint)
+        patched.setattr(processes.subprocess, "run", kill_after_a_checkpoint)
         with pytest.raises(RuntimeError, match=r"training ended with status -9.* run the step again") as killed:
             step.train(**inputs, model=tmp_path / "unfinished", checkpoints=tmp_path / "checkpoints")
     (work,) = (tmp_path / "checkpoints").iterdir()
@@ -142,13 +151,13 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         seen.append(command)
         return subprocess.CompletedProcess(command, 1)
 
-    monkeypatch.setattr(step.subprocess, "run", refuse)
+    monkeypatch.setattr(processes.subprocess, "run", refuse)
     return seen
 
 
-def output_of(inputs: dict[str, Path], folder: Path, commands: list[list[str]], processes: int = 1) -> str:
+def output_of(inputs: dict[str, Path], folder: Path, commands: list[list[str]]) -> str:
     with pytest.raises(RuntimeError, match="training ended with status 1"):
-        step.train(**inputs, model=folder / "model", checkpoints=folder / "checkpoints", processes=processes)
+        step.train(**inputs, model=folder / "model", checkpoints=folder / "checkpoints")
     (output,) = (part for part in commands[-1] if part.startswith("--output="))
     return output
 
@@ -171,13 +180,49 @@ def test_a_retry_finds_its_checkpoints_and_other_inputs_never_do(
     assert len({first, *changed}) == 1 + len(inputs)
 
 
-def test_several_processes_are_launched_by_torchrun_on_this_machine_only(
-    inputs: dict[str, Path], tmp_path: Path, commands: list[list[str]]
+class Nodes(Trainer):
+    """Really runs what a TrainJob says, each node as a process that has what Trainer gives it to find the others."""
+
+    def settle(self) -> None:
+        fresh = [key for key in self.server.store.entries if key[:2] == JOBS and key not in self.jobs]
+        super().settle()
+        for key in fresh:
+            asked = self.server.store.entries[key].live["spec"]["trainer"]
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1]
+            group = {"PET_NNODES": asked["numNodes"], "PET_NPROC_PER_NODE": asked["numProcPerNode"]}
+            group |= {"PET_MASTER_ADDR": "127.0.0.1", "PET_MASTER_PORT": port}
+            group |= {variable["name"]: variable["value"] for variable in asked["env"]}
+            nodes = [
+                subprocess.Popen(
+                    [sys.executable, *asked["command"][1:], *asked["args"]],
+                    env=os.environ | {name: str(value) for name, value in (group | {"PET_NODE_RANK": rank}).items()},
+                )
+                for rank in range(asked["numNodes"])
+            ]
+            assert [node.wait() for node in nodes] == [0, 0]
+
+
+def test_many_nodes_train_from_what_lies_in_the_shared_folder_alone(
+    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    output_of(inputs, tmp_path, commands)
-    assert "torch.distributed.run" not in commands[-1]
-    output_of(inputs, tmp_path, commands, processes=2)
-    assert {"torch.distributed.run", "--nproc-per-node=2", "--local-addr=127.0.0.1"} <= set(commands[-1])
+    (tmp_path / "recipe").write_text(RECIPE.replace(f"steps: {STEPS}", "steps: 2"))
+    asked = inputs | {"recipe": tmp_path / "recipe", "checkpoints": tmp_path / "claim"}
+
+    nodes = Nodes(ApiServer(TrainerStore()), tmp_path / "elsewhere", ["completes"])
+    (tmp_path / "namespace").write_text("shop")
+    monkeypatch.setattr(processes, "NAMESPACE", tmp_path / "namespace")
+    client = Cluster(Ticking(nodes), sleep=lambda seconds: None)
+    monkeypatch.setattr("serving.rollout.cluster.connect", lambda *_, **__: client)
+    last = step.train(**asked, model=tmp_path / "model", placement=Placement(nodes=2))
+
+    (job,) = nodes.server.store.all("trainjobs")
+    told = [argument.partition("=")[2] for argument in job["spec"]["trainer"]["args"]]
+    assert all(Path(path).is_relative_to(tmp_path / "claim") for path in told)
+    assert last["step"] == 2
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {step.WEIGHTS, step.DECODER, step.LOG}
+    assert list((tmp_path / "claim").iterdir()) == []
 
 
 def test_orders_are_counted_in_training_only_and_stand_in_the_items_own_rows(

@@ -39,6 +39,7 @@ class ApiServer:
         self.served = served
         self.faults: Faults = lambda call: None
         self.calls: list[Call] = []
+        self.logs: dict[str, str] = {}  # by pod
         self.hang_s = 1.0
         self.url = ""
 
@@ -49,9 +50,11 @@ class ApiServer:
 
     def answer(
         self, method: str, path: str, query: dict[str, str], body: Json, content: str | None
-    ) -> tuple[int, Json]:
+    ) -> tuple[int, Json | str]:
         """Status and body of one call. Raises Refusal."""
         store = self.store
+        if path.endswith("/log"):
+            return 200, self._log(path.split("/")[-2], query)
         if path == "/apis":
             groups: dict[str, list[dict[str, str]]] = {}
             for served in self.served:
@@ -74,6 +77,13 @@ class ApiServer:
                 return 200, store.apply(key, body, query["fieldManager"], force=query["force"] == "true")
             case _:
                 return 200, store.delete(key, body.get("preconditions", {}))
+
+    def _log(self, pod: str, query: dict[str, str]) -> str:
+        """Its lines, each after its time, from a time on."""
+        if pod not in self.logs:
+            raise Refusal(400, "BadRequest", "the container is waiting to start")
+        lines = self.logs[pod].splitlines(keepends=True)
+        return "".join(line for line in lines if line.partition(" ")[0] >= query.get("sinceTime", ""))
 
     @contextmanager
     def running(self) -> Iterator["ApiServer"]:
@@ -103,7 +113,7 @@ class InProcess:
             code, answer = self._server.answer(method, path, query, body, content)
         except Refusal as refusal:
             code, answer = refusal.code, refusal.status
-        response = HTTPResponse(json.dumps(answer).encode(), status=code)
+        response = HTTPResponse(_encoded(answer), status=code)
         if code >= 300:
             raise ApiException(http_resp=response)
         return response
@@ -145,7 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "after":
             self._drop()
             return
-        self._send(code, json.dumps(answer).encode(), cut=fault == "half")
+        self._send(code, _encoded(answer), cut=fault == "half")
 
     do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
 
@@ -197,6 +207,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
+
+
+def _encoded(answer: Json | str) -> bytes:
+    return (answer if isinstance(answer, str) else json.dumps(answer)).encode()
 
 
 def _key(path: str, body: dict[str, Any]) -> Key:
