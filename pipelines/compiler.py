@@ -10,11 +10,13 @@ def compile_pipelines(folder: Path) -> list[Path]:
     from kfp import compiler
 
     from pipelines.recommender import recommender
+    from pipelines.rollout import rollout
 
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "recommender.yaml"
-    compiler.Compiler().compile(recommender, str(path))
-    return [path]
+    pipelines = {folder / "recommender.yaml": recommender, folder / "rollout.yaml": rollout}
+    for path, pipeline in pipelines.items():
+        compiler.Compiler().compile(pipeline, str(path))
+    return list(pipelines)
 
 
 def submit_run(

@@ -1,15 +1,17 @@
 """The pipeline: from a raw log to a sealed release, a report and a watch on drift.
 
-`align` has a gate that stops nothing: where an aligned model does not pass it, its base goes on. `deploy` with its gate
-(after release) joins as a step of its own.
+`align` has a gate that stops nothing: where an aligned model does not pass it, its base goes on. With `rollout` the
+release gets its first users, and the run waits some minutes for the canary; the A/B test's days are `rollout.py`'s.
 """
 
 from kfp import dsl
 
 from components.align.component import align
 from components.configure.component import configure
+from components.deploy.component import act, deploy
 from components.evaluate.component import evaluate
 from components.features.component import features
+from components.gate.component import canary
 from components.ingest.component import ingest
 from components.monitor.component import monitor
 from components.release.component import release
@@ -29,16 +31,13 @@ def recommender(
     recipe: str = "genrec",
     settings: str = "",
     encoder: str = "",
-    codebook_size: int = 0,
-    history_events: int = 0,
     training_steps: int = 0,
-    learning_rate: float = 0.0,
-    beam_width: int = 0,
     release_name: str = "nextpage",
     feature_environment: str = "local",
     checkpoints: str = "/tmp/nextpage-checkpoints",
     training_processes: int = 1,
     served_from: str = "RELEASE",
+    rollout: str = "",
 ) -> None:
     """From an interaction log to a released generative recommender.
 
@@ -48,28 +47,20 @@ def recommender(
         recipe: Name of a shipped recipe (genrec), or a whole recipe as YAML text.
         settings: Overrides of the recipe, section.key=value, apart by spaces; they win over the ones below. Alignment
             is set here: alignment.objective=none leaves the model as it was trained.
-        encoder: Text encoder of the items. Empty, and 0 in the numbers below, means: as the recipe says.
-        codebook_size: Codes of each level of a semantic ID.
-        history_events: Events of a user that the feature store gives the model.
-        training_steps: Steps of training.
-        learning_rate: Peak learning rate.
-        beam_width: Beams of the search, in evaluation and in the release.
+        encoder: Text encoder of the items; empty: as the recipe says.
+        training_steps: Steps of training; 0: as the recipe says.
         release_name: Names the release and its feature services.
         feature_environment: Feast's stores: local (DuckDB, SQLite) or cluster (Redis).
         checkpoints: A folder that outlives a killed train or align step, so that its retry goes on.
         training_processes: Processes of training and of alignment on one machine, one a GPU.
         served_from: The release's path in the command that the report shows.
+        rollout: Where and how the release is rolled out, YAML or JSON text as in components/deploy/README.md. Empty: it
+            is not deployed.
     """
-    resolved = configure(
-        recipe=recipe,
-        settings=settings,
-        encoder=encoder,
-        codebook_size=codebook_size,
-        history_events=history_events,
-        training_steps=training_steps,
-        learning_rate=learning_rate,
-        beam_width=beam_width,
-    ).outputs["resolved"]
+    configured = configure(
+        recipe=recipe, settings=settings, encoder=encoder, training_steps=training_steps, rollout=rollout
+    )
+    resolved = configured.outputs["resolved"]
     ingested = ingest(source=source, options=source_options)
     validated = validate(recipe=resolved, raw=ingested.outputs["raw"])
     sound = require(verdict=validated.outputs["verdict"]).set_display_name("require sound data")
@@ -111,6 +102,15 @@ def recommender(
         model_card=evaluated.outputs["card"],
         name=release_name,
     ).after(good, valid)
+
+    # A bool of configure and not the text: the local runner skips a condition that it cannot read, and a text with a
+    # line break is one.
+    with dsl.If(configured.outputs["Output"] == True, name="with a rollout"):  # noqa: E712 - KFP's own operator
+        deployed = deploy(release=released.outputs["release"], rollout=rollout).set_caching_options(False)
+        looked = canary(rollout=rollout, wait=True).after(deployed).set_caching_options(False)
+        looked.set_display_name("operational canary")
+        moved = act(canary=looked.outputs["record"], rollout=rollout).set_caching_options(False)
+        moved.set_display_name("move traffic")
 
     watched = monitor(
         recipe=resolved,

@@ -38,19 +38,19 @@ def deploy(
 @dsl.component(base_image=BASE_IMAGE, install_kfp_package=False)
 def act(
     canary: dsl.Input[dsl.Artifact],
-    experiment: dsl.Input[dsl.Artifact],
     rollout: str,
     card: dsl.Output[dsl.Markdown],
     metrics: dsl.Output[dsl.Metrics],
+    experiment: dsl.Input[dsl.Artifact] = None,
 ) -> None:
     """Do what the records of the two gates say; see components/deploy/README.md.
 
     Args:
-        canary: The canary's record.
-        experiment: The A/B test's record; "null" where none was made.
+        canary: The canary's record; "null" where none was made.
         rollout: The rollout's settings, YAML or JSON text.
         card: What was done and why, and each release's share.
         metrics: Percent of users, seconds and peak memory.
+        experiment: The A/B test's record, where it was asked.
     """
     from pathlib import Path
 
@@ -60,7 +60,8 @@ def act(
     from components.measure import measured
 
     with measured() as cost:
-        done = act_on(read_rollout(rollout), [Path(canary.path), Path(experiment.path)])
+        records = [Path(record.path) for record in (canary, experiment) if record is not None]
+        done = act_on(read_rollout(rollout), records)
     print(f"{done.done}: {'; '.join(done.reasons)}")
     Path(card.path).write_text(action_card(done))
     metrics.log_metric("percent", float(done.state.percent if done.state.candidate else 100))

@@ -19,14 +19,14 @@ def test_help_imports_nothing_heavy() -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "HEAVY []" in shown
-    for command in ("run", "compile", "submit", "serve", "recommend", "inspect"):
+    for command in ("run", "experiment", "compile", "submit", "serve", "recommend", "inspect"):
         assert command in shown
 
 
 def test_compile_writes_the_pipeline(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["compile", "--output", str(tmp_path)])
     assert result.exit_code == 0, result.output
-    assert result.output.strip() == str(tmp_path / "recommender.yaml")
+    assert result.output.split() == [str(tmp_path / "recommender.yaml"), str(tmp_path / "rollout.yaml")]
 
 
 def test_inspect_refuses_a_folder_that_is_no_release(tmp_path: Path) -> None:

@@ -35,9 +35,13 @@ AFTER = {
 
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    (path,) = compile_pipelines(tmp_path_factory.mktemp("compiled"))
-    assert path.stat().st_size < 1 << 20
-    loaded: dict[str, Any] = yaml.safe_load(path.read_text())
+    return compiled(tmp_path_factory.mktemp("compiled"), "recommender")
+
+
+def compiled(folder: Path, name: str) -> dict[str, Any]:
+    found = {path.stem: path for path in compile_pipelines(folder)}
+    assert found[name].stat().st_size < 1 << 20
+    loaded: dict[str, Any] = yaml.safe_load(found[name].read_text())
     return loaded
 
 
@@ -50,7 +54,7 @@ def test_the_run_form_has_at_most_fifteen_parameters_each_with_a_default_and_a_d
     spec: dict[str, Any],
 ) -> None:
     parameters = spec["root"]["inputDefinitions"]["parameters"]
-    assert 10 <= len(parameters) <= 15
+    assert 10 <= len(parameters) <= 15 - 3  # accelerator, node pool and nodes are to come
     for name, parameter in parameters.items():
         assert "defaultValue" in parameter or parameter.get("isOptional"), name
         assert len(parameter["description"]) > 10, name
@@ -58,7 +62,7 @@ def test_the_run_form_has_at_most_fifteen_parameters_each_with_a_default_and_a_d
 
 def test_all_steps_are_there_and_each_runs_in_our_image(spec: dict[str, Any]) -> None:
     tasks = spec["root"]["dag"]["tasks"]
-    assert {name for name in tasks if not name.startswith("require")} == STEPS
+    assert {name for name in tasks if not name.startswith(("require", "condition"))} == STEPS
     images = {executor["container"]["image"] for executor in spec["deploymentSpec"]["executors"].values()}
     assert images == {BASE_IMAGE}
 
@@ -83,6 +87,44 @@ def test_steps_that_act_are_never_cached(spec: dict[str, Any]) -> None:
     cached = {name for name, task in tasks.items() if task.get("cachingOptions", {}).get("enableCache")}
     assert cached.isdisjoint({"features", "monitor"})
     assert {"ingest", "tokenize", "train", "align"} <= cached
+
+
+def test_a_release_is_rolled_out_only_where_configure_found_a_rollout(spec: dict[str, Any]) -> None:
+    condition = spec["root"]["dag"]["tasks"]["condition-1"]
+    said = condition["inputs"]["parameters"]["pipelinechannel--configure-Output"]["taskOutputParameter"]
+    assert said["producerTask"] == "configure"
+    assert (
+        spec["components"]["comp-configure"]["outputDefinitions"]["parameters"]["Output"]["parameterType"] == "BOOLEAN"
+    )
+    assert condition["triggerPolicy"]["condition"].endswith("['pipelinechannel--configure-Output'] == true")
+    assert "release" in condition["dependentTasks"]
+    tasks = spec["components"]["comp-condition-1"]["dag"]["tasks"]
+    assert set(tasks) == {"deploy", "canary", "act"}
+    assert tasks["canary"]["dependentTasks"] == ["deploy"]
+    assert tasks["canary"]["inputs"]["parameters"]["wait"]["runtimeValue"]["constant"] is True
+    assert tasks["act"]["dependentTasks"] == ["canary"]
+    assert not any(task["cachingOptions"].get("enableCache") for task in tasks.values())
+
+
+def test_the_recurring_pipeline_looks_by_both_gates_before_it_acts_and_caches_nothing(tmp_path: Path) -> None:
+    rollout = compiled(tmp_path, "rollout")
+    parsed = json_format.ParseDict(rollout, pipeline_spec_pb2.PipelineSpec())
+    assert parsed.pipeline_info.name == "nextpage-rollout"
+    tasks = rollout["root"]["dag"]["tasks"]
+    assert {name: task["taskInfo"]["name"] for name, task in tasks.items()} == {
+        "canary": "operational canary",
+        "gate": "A/B test",
+        "act": "move traffic",
+    }
+    assert tasks["act"]["dependentTasks"] == ["canary", "gate"]
+    read = {name: source["taskOutputArtifact"] for name, source in tasks["act"]["inputs"]["artifacts"].items()}
+    assert {name: (source["producerTask"], source["outputArtifactKey"]) for name, source in read.items()} == {
+        "canary": ("canary", "record"),
+        "experiment": ("gate", "record"),
+    }
+    assert not any(task["cachingOptions"].get("enableCache") for task in tasks.values())
+    for parameter in rollout["root"]["inputDefinitions"]["parameters"].values():
+        assert len(parameter["description"]) > 10
 
 
 def test_compiling_twice_gives_the_same_file(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ Standard mode, weights and header rules of an HTTPRoute.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import urlsplit
 
 from tests.serving.rollout.store import Entry, Json, Key, Store
@@ -212,6 +211,5 @@ def _release_of_uri(uri: str) -> str:
 
 
 def _release_of_service(name: str) -> str:
-    """`shop-r43-predictor` is r43's."""
-    parts: list[Any] = name.split("-")
-    return str(parts[1])
+    """`shop-r43-predictor` is r43's, `shop-week-12-predictor` week-12's."""
+    return "-".join(name.split("-")[1:-1])

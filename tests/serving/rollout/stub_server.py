@@ -1,4 +1,4 @@
-"""A server of one release that answers in no time: `python stub_server.py PORT RELEASE`.
+"""A server of one release that answers in no time: `python stub_server.py PORT RELEASE [HASH]`.
 
 What the release's name ends with makes trouble on purpose: `-empty` answers no items, `-dies` ends at once.
 """
@@ -8,7 +8,7 @@ import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
-def main(port: int, release: str) -> None:
+def main(port: int, release: str, release_hash: str) -> None:
     if release.endswith("-dies"):
         sys.exit(f"{release} has no weights")
 
@@ -18,7 +18,7 @@ def main(port: int, release: str) -> None:
 
         def do_GET(self) -> None:
             items = [] if release.endswith("-empty") else [{"item_id": "milk"}]
-            slate = {"items": items, "release": {"name": release, "hash": f"hash-{release}"}, "degraded": False}
+            slate = {"items": items, "release": {"name": release, "hash": release_hash}, "degraded": False}
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             body = json.dumps({"predictions": [slate]}).encode()
             self.send_response(200)
@@ -35,4 +35,4 @@ def main(port: int, release: str) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3] if len(sys.argv) > 3 else f"hash-{sys.argv[2]}")
