@@ -122,3 +122,17 @@ def test_redis_that_is_killed_costs_no_answer_and_no_row_that_it_accepted(
     shown = {row["request_id"] for row in found.to_pylist()}
     assert {f"{name} {number}" for name in ("before", "after") for number in range(5)} <= shown
     assert found.num_rows >= accepted
+
+
+def test_server_that_is_killed_keeps_what_its_log_has_written(tmp_path: Path) -> None:
+    server = start_standin(tmp_path)
+    try:
+        for number in range(5):
+            server.slate(user_id="u-5", k=2, request_id=str(number))
+        assert eventually(lambda: written(server, "exposures") == 10)
+        server.slate(user_id="u-5", k=2, request_id="perhaps")
+    finally:
+        server.process.kill()
+        server.process.communicate()
+    shown = {row["request_id"] for row in attribute(tmp_path, window=HOUR).exposures.to_pylist()}
+    assert shown - {"perhaps"} == {str(number) for number in range(5)}
