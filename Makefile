@@ -34,8 +34,9 @@ $(READY): pyproject.toml constraints.txt
 		PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --disable-pip-version-check --editable '.[dev]'; }
 	@touch $@
 
-demo: $(READY) ## Run the pipeline on The Complete Journey: recommendations, a release, a report under runs/demo.
+demo: $(READY) ## Run the pipeline on The Complete Journey, then A/B tests of its release: all under runs/demo.
 	$(BIN)/nextpage run --name demo
+	$(BIN)/nextpage experiment runs/demo
 
 test: $(READY) ## Run the tests.
 	$(BIN)/python -m pytest

@@ -54,6 +54,29 @@ def run(
 
 
 @app.command()
+def experiment(
+    folder: Annotated[Path, typer.Argument(help="The folder of a finished run.", exists=True, file_okay=False)],
+    requests: Annotated[int, typer.Option(help="Requests to replay at least.", min=1)] = 20_000,
+) -> None:
+    """A/B tests on this machine: the run's release and planted bad ones, before users of its held-out weeks."""
+    from components.report.experiments import add_experiments
+    from pipelines.experiment import ExperimentConfig, run_experiments
+    from pipelines.local import Run
+    from pipelines.summary import add_verdicts
+
+    result = run_experiments(Run(folder=folder), ExperimentConfig(requests=requests))
+    add_verdicts(folder, result)
+    add_experiments(folder / "report.html", result)
+    replayed = result["replay"]
+    typer.echo(f"\n{replayed['sent']:,} requests, {sum(replayed['failed'].values())} failed, {result['seconds']:.0f} s")
+    for name, found in result["verdicts"].items():
+        typer.echo(f"{name:<18} {found['verdict']:<9} {folder / found['card']}")
+    if missed := [name for name, found in result["verdicts"].items() if name != "ab" and not found["passed"]]:
+        typer.secho(f"planted, and not found: {', '.join(missed)}", fg="red", err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
 def compile(
     output: Annotated[Path, typer.Option(help="Folder for the YAML.")] = Path("build/pipelines"),
 ) -> None:

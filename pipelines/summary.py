@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,24 @@ def collect(run: Run) -> dict[str, Any]:
     if report.is_file():
         shutil.copyfile(report, run.folder / "report.html")
     _link(run.output("features", "features"), run.folder / "features")
-    partial = run.folder / ".summary.json.partial"
-    partial.write_text(json.dumps(summary, indent=1))
-    partial.replace(run.folder / "summary.json")
+    _write(summary, run.folder)
     return summary
+
+
+def add_verdicts(folder: Path, result: Mapping[str, Any]) -> None:
+    """Put what `pipelines.experiment.run_experiments` came to into a run's `summary.json`: `verdicts`, `seconds`."""
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["verdicts"] |= result["verdicts"]
+    steps = {name: seconds for name, seconds in summary["seconds"].items() if name != "total"}
+    steps["experiment"] = result["seconds"]
+    summary["seconds"] = steps | {"total": round(sum(steps.values()), 2)}
+    _write(summary, folder)
+
+
+def _write(summary: Mapping[str, Any], folder: Path) -> None:
+    partial = folder / ".summary.json.partial"
+    partial.write_text(json.dumps(summary, indent=1))
+    partial.replace(folder / "summary.json")
 
 
 def _metrics(figures: Path) -> dict[str, Any]:

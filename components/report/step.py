@@ -49,6 +49,7 @@ CONTENTS = (
     ("training", "Training"),
     ("alignment", "Alignment"),
     ("drift", "Drift"),
+    ("experiments", "A/B tests"),
     ("card", "Model card"),
     ("cost", "Cost"),
     ("serve", "Serve it"),

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from nextpage.interactions.log import BEHAVIOURS
 
@@ -109,6 +110,16 @@ def read_pages(evaluation: Path, interactions: Path, history_events: int) -> Ite
             )
 
 
+def read_shoppers(interactions: Path, before: int) -> pa.Table:
+    """What is known of each user before a moment, in seconds since 1970: `pre_orders` and `pre_requests` (pages), the
+    covariates of CUPED, and `segment_shopper`: frequent for the half with the most pages, else occasional."""
+    import duckdb
+
+    with duckdb.connect() as database:
+        asked = {"interactions": str(interactions), "before": before}
+        return database.sql(_SHOPPERS, params=asked).to_arrow_table()
+
+
 _PAGES = """
     with bought as (
         select user_id, request_id, item_id, coalesce(sum(value), 0) as value
@@ -121,4 +132,14 @@ _PAGES = """
            history_page[-$events:], history_time[-$events:], items, prices
     from read_parquet($evaluation) join wanted using (user_id, request_id)
     order by as_of, user_id, request_id
+"""
+
+_SHOPPERS = """
+    with known as (
+        select user_id, count(*) filter (behaviour = 'ordered')::double as pre_orders,
+               count(distinct request_id)::double as pre_requests
+        from read_parquet($interactions) where epoch_us("timestamp") < $before::bigint * 1_000_000 group by user_id
+    )
+    select *, if(pre_requests >= median(pre_requests) over (), 'frequent', 'occasional') as segment_shopper
+    from known order by user_id
 """

@@ -1,0 +1,92 @@
+"""A server of a release that needs no model, with the event log of the real one: `python shop.py --release …`.
+
+What it knows by heart, as weights would, is the code of each item: item `i0007` has the row 7. It recommends what the
+user had last, by code; without the recipe's repeat prior every second item of it. So a release whose items were
+permuted among codes names other items, though it answers as well as any.
+"""
+
+import argparse
+import json
+import signal
+import threading
+import time
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from nextpage.recipes import read_recipe
+from nextpage.release import verify
+from nextpage.tokenizers.semantic_ids import SemanticIds
+from serving.events import EventLog, EventLogConfig
+from serving.feedback import parse_feedback
+from serving.release_info import ServedRelease
+from serving.schema import Slate, SlateItem, SlateRequest, parse_request, slate_to_json
+from serving.sinks import ParquetSink
+
+
+def main(release: Path, port: int, events: Path, flush_s: float) -> None:
+    manifest = verify(release)
+    served = ServedRelease(name=manifest.name, hash=manifest.hash, feature_service=manifest.feature_service)
+    item_ids = SemanticIds.read(release / "semantic_ids.parquet").item_ids
+    step = 1 if read_recipe(release / "recipe.yaml").sections["repeat_prior"]["weight"] else 2
+    log = EventLog(ParquetSink(events), EventLogConfig(flush_s=flush_s))
+
+    def slate(asked: SlateRequest) -> Slate:
+        latest = list(dict.fromkeys(reversed(asked.history.items)))[: asked.k : step]
+        items = [
+            SlateItem(item_id=str(item_ids[int(item[1:])]), score=-1.0 - place, position=place, text=None)
+            for place, item in enumerate(latest)
+        ]
+        return Slate(
+            request_id=asked.request_id,
+            items=tuple(items),
+            release_name=served.name,
+            release_hash=served.hash,
+            degraded=False,
+            reason=None,
+        )
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def do_GET(self) -> None:
+            self._say(200, {})
+
+        def do_POST(self) -> None:
+            began = time.perf_counter()
+            body = self.rfile.read(int(self.headers["content-length"]))
+            if self.path == "/v1/feedback":
+                log.feed_back(parse_feedback(body, datetime.now(UTC)))
+                self._say(202, {})
+                return
+            (raw,) = json.loads(body)["instances"]
+            asked = parse_request(raw, now=int(time.time()), request_id="smoke")
+            answer, arm = slate(asked), self.headers.get("x-nextpage-arm")
+            log.answer(asked, answer, served, arm=arm, latency_ms=1000 * (time.perf_counter() - began))
+            self._say(200, {"predictions": [slate_to_json(answer)]})
+
+        def _say(self, status: int, said: object) -> None:
+            body = json.dumps(said).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
+    server.serve_forever()
+    log.close()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--release", type=Path)
+    parser.add_argument("--http_port", type=int)
+    parser.add_argument("--events", type=Path)
+    parser.add_argument("--events_flush_s", type=float)
+    told = parser.parse_args()
+    main(told.release, told.http_port, told.events, told.events_flush_s)
