@@ -35,7 +35,7 @@ OUTSIDE: dict[str, Any] = {
     "featureStore": {"registrySecret": "feast-registry", "replicas": 1},
     "objectStore": {"identityAnnotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/shop"}},
     "training": {
-        "checkpoints": {"claim": "their-claim"},
+        "checkpoints": {"create": False},
         "queue": {"clusterQueue": "gpu-training"},
         "nodeSelector": {"a": "b"},
     },

@@ -11,7 +11,7 @@ from serving.rollout.state import Phase, State
 from tests.charts.cases import CONTROL, SCALED, TREATMENT, TWO_ARMS
 from tests.charts.rendering import Case, Manifest, changed, identity, render
 
-SERVICE, ACCOUNT, RUNTIME = "shop-nextpage", "shop-nextpage-serving", "shop-nextpage"
+SERVICE, ACCOUNT = "shop-nextpage", "shop-nextpage-serving"
 STRATEGY = HttpRoute(service=SERVICE, namespace="team", hostnames=("nextpage.example.com",))
 
 
@@ -20,7 +20,6 @@ def release(said: dict[str, Any], **changes: Any) -> Release:
         name=said["name"],
         storage_uri=said["storageUri"],
         hash=said["hash"],
-        runtime=RUNTIME,
         **{"pods": Pods(replicas=2, service_account=ACCOUNT), **changes},
     )
 

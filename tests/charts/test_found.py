@@ -11,7 +11,7 @@ OF_API = {
     "pipelines.kubeflow.org/v2beta1": {"Pipeline", "PipelineVersion"},
     "serving.kserve.io/v1beta1": {"ServingRuntime"},
     "trainer.kubeflow.org/v1alpha1": {"ClusterTrainingRuntime"},
-    "monitoring.coreos.com/v1": set(),  # with serving: below
+    "monitoring.coreos.com/v1": set(),  # of what is served
 }
 
 

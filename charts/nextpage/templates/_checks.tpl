@@ -74,6 +74,11 @@
 {{- if and (include "nextpage.pipelines.mode" .) (not $compiled) -}}
 {{- fail "pipelines.install is not none but the chart holds no pipelines: run `make chart` first, or set pipelines.install to none" -}}
 {{- end -}}
+{{- with .Values.pipelines.recurringRuns.gate -}}
+{{- if and (eq (toString .enabled) "true") (not .parameters.rollout) -}}
+{{- fail "pipelines.recurringRuns.gate.enabled is true but its parameters.rollout is empty: give the rollout's settings (components/deploy/README.md)" -}}
+{{- end -}}
+{{- end -}}
 {{- range $name, $run := .Values.pipelines.recurringRuns -}}
 {{- if and (eq (toString $run.enabled) "true") (not ($.Files.Get (printf "files/pipelines/%s.yaml" $run.pipeline))) -}}
 {{- fail (printf "pipelines.recurringRuns.%s.pipeline is %q, which the chart does not hold: run `make chart`, or set enabled to false" $name $run.pipeline) -}}
@@ -111,7 +116,7 @@
 {{- if and (eq (toString .Values.training.queue.enabled) "true") (not .Values.training.queue.clusterQueue) -}}
 {{- fail "training.queue.enabled is true but training.queue.clusterQueue is empty: name the ClusterQueue that admits TrainJobs" -}}
 {{- end -}}
-{{- if and (gt (int .Values.training.nodes) 1) (not .Values.training.checkpoints.claim) (ne .Values.training.checkpoints.accessMode "ReadWriteMany") -}}
+{{- if and (gt (int .Values.training.nodes) 1) .Values.training.checkpoints.create (ne .Values.training.checkpoints.accessMode "ReadWriteMany") -}}
 {{- fail (printf "training.nodes is %v but training.checkpoints.accessMode is %s: many nodes write one volume, so set ReadWriteMany or train on 1" .Values.training.nodes .Values.training.checkpoints.accessMode) -}}
 {{- end -}}
 {{- end }}

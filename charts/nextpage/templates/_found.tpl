@@ -67,7 +67,7 @@ true
 {{- $root := index . 0 -}}
 {{- $run := index $root.Values.pipelines.recurringRuns (index . 1) -}}
 {{- $there := $root.Files.Get (printf "files/pipelines/%s.yaml" $run.pipeline) -}}
-{{- $moves := or (ne (index . 1) "gate") (eq $root.Values.serving.owner "rollout") -}}
+{{- $moves := or (ne (index . 1) "gate") (and (eq $root.Values.serving.owner "rollout") $run.parameters.rollout) -}}
 {{- if or (eq (toString $run.enabled) "true") (and (eq (toString $run.enabled) "auto") $there $moves) -}}
 {{- if include "nextpage.pipelines.mode" $root -}}true{{- end -}}
 {{- end -}}

@@ -18,10 +18,6 @@
 {{- include "nextpage.fullname" . }}-training
 {{- end }}
 
-{{- define "nextpage.checkpoints" -}}
-{{- .Values.training.checkpoints.claim | default (printf "%s-checkpoints" (include "nextpage.fullname" .)) -}}
-{{- end }}
-
 {{- define "nextpage.redis.address" -}}
 {{- .Values.redis.address | default (printf "%s-redis.%s.svc:6379" (include "nextpage.fullname" .) .Release.Namespace) -}}
 {{- end }}

@@ -38,10 +38,12 @@ capabilities: {drop: [ALL]}
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
-{{/* What every pod of the chart begins with. Of (list $ "service account"). */}}
+{{/* What every pod of the chart begins with. Of (list $ "service account"); empty: the namespace's own. */}}
 {{- define "nextpage.pod" -}}
 {{- $root := index . 0 -}}
-serviceAccountName: {{ include "nextpage.fullname" $root }}-{{ index . 1 }}
+{{- with index . 1 -}}
+serviceAccountName: {{ include "nextpage.fullname" $root }}-{{ . }}
+{{ end -}}
 automountServiceAccountToken: false
 enableServiceLinks: false
 {{- with $root.Values.images.pullSecrets }}

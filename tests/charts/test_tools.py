@@ -1,0 +1,68 @@
+"""The page of values is current, the scripts of the chart's folder do what they say, its copies are copies."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from charts import readme, verify
+from tests.charts.conftest import SOURCE
+from tests.charts.rendering import Manifest
+
+
+def test_the_page_of_values_is_current() -> None:
+    assert (SOURCE / "README.md").read_text() == readme.readme(), "run python charts/readme.py"
+
+
+def test_a_value_without_a_comment_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readme, "CHART", tmp_path)
+    (tmp_path / "values.yaml").write_text("# Known.\na: 1\nb:\n  c: 2\n")
+    with pytest.raises(ValueError, match=r"b\.c in values\.yaml has no comment"):
+        readme.readme()
+
+
+def test_the_feature_servers_settings_are_the_repositorys() -> None:
+    settings = SOURCE.parents[1] / "feature_repo" / "environments" / "cluster.yaml"
+    assert (SOURCE / "files" / "feature_store.yaml").read_text() == settings.read_text()
+
+
+def test_a_pipelines_resource_is_what_was_compiled(chart: Path, rendered: dict[str, list[Manifest]]) -> None:
+    import yaml
+
+    compiled = yaml.safe_load((chart / "files" / "pipelines" / "recommender.yaml").read_text().partition("\n---\n")[0])
+    versions = [m for m in rendered["default"] if m["kind"] == "PipelineVersion"]
+    [version] = [m for m in versions if m["spec"]["pipelineName"] == compiled["pipelineInfo"]["name"]]
+    assert version["spec"]["pipelineSpec"] == compiled
+
+
+def test_every_steps_image_moves_with_the_registry(rendered: dict[str, list[Manifest]], chart: Path) -> None:
+    from tests.charts.rendering import Case, render
+
+    values = {"images": {"registry": "mirror.example.com/np"}}
+    for version in (m for m in render(chart, Case(name="", values=values)) if m["kind"] == "PipelineVersion"):
+        executors = version["spec"]["pipelineSpec"]["deploymentSpec"]["executors"].values()
+        images = {executor["container"]["image"] for executor in executors if "container" in executor}
+        assert images
+        assert all(image.startswith("mirror.example.com/np/") for image in images)
+
+
+def a_program(path: Path, text: str) -> str:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return str(path)
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_verify_renders_for_the_clusters_apis_and_asks_its_server(tmp_path: Path, status: int) -> None:
+    helm = a_program(tmp_path / "helm", f'echo "$@" > {tmp_path}/asked; echo "kind: ConfigMap"')
+    kubectl = a_program(
+        tmp_path / "kubectl",
+        f'case "$2" in api-versions) echo v1; echo a.b/v1;; *) echo "$@" > {tmp_path}/applied; '
+        f"cat > {tmp_path}/objects; exit {status};; esac",
+    )
+    done = verify.verify("config", "team", ["-f", "mine.yaml"], helm=helm, kubectl=kubectl)
+    assert done == status
+    asked = (tmp_path / "asked").read_text()
+    assert "--api-versions=v1 --api-versions=a.b/v1 -f mine.yaml" in asked
+    assert "--dry-run=server" in (tmp_path / "applied").read_text()
+    assert (tmp_path / "objects").read_text() == "kind: ConfigMap\n"
