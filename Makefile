@@ -14,10 +14,10 @@ INDEX := $(addprefix --find-links=,$(PIP_FIND_LINKS)) $(addprefix --default-inde
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format compile clean
+.PHONY: help setup demo test lint format compile chart chart-test chart-verify clean
 
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY) ## Make .venv; the other targets do so too.
 
@@ -53,6 +53,18 @@ format: $(READY) ## Put imports and format in order.
 
 compile: $(READY) ## Write the pipelines as YAML under build/pipelines.
 	$(BIN)/nextpage compile --output build/pipelines
+
+chart: $(READY) ## Put the compiled pipelines into the Helm chart and pack it under build/.
+	$(BIN)/nextpage compile --output charts/nextpage/files/pipelines
+	$$($(BIN)/python -m tests.charts.helm | head -n 1)/helm package charts/nextpage --destination build
+
+chart-test: $(READY) ## Run the chart's tests with real Helm 3 and Helm 4 (make test runs them too).
+	$(BIN)/python -m pytest tests/charts
+
+chart-verify: $(READY) ## Ask a cluster's API server for a dry run: KUBECONFIG=… NAMESPACE=… VALUES="-f mine.yaml"
+	$(BIN)/nextpage compile --output charts/nextpage/files/pipelines
+	tools=$$($(BIN)/python -m tests.charts.helm | head -n 1) && PATH="$$PATH:$$tools" $(BIN)/python charts/verify.py \
+		--kubeconfig $(or $(KUBECONFIG),$(HOME)/.kube/config) --namespace $(or $(NAMESPACE),nextpage) $(VALUES)
 
 clean: ## Remove caches and build outputs; .venv and runs/ stay.
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis
