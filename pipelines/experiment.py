@@ -101,7 +101,7 @@ class ExperimentConfig:
     days: int = 28
     visits: int = 2
     rate: float = 0.0
-    load: float = 0.85
+    load: float = 0.95
     measured: int = 400
     history_events: int = 128
     slow_ms: float = 500.0

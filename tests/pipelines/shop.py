@@ -14,14 +14,33 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from nextpage.recipes import read_recipe
-from nextpage.release import verify
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nextpage.recipes import parse_recipe, read_recipe
+from nextpage.release import FeatureService, Manifest, seal, verify
 from nextpage.tokenizers.semantic_ids import SemanticIds
 from serving.events import EventLog, EventLogConfig
 from serving.feedback import parse_feedback
 from serving.release_info import ServedRelease
 from serving.schema import Slate, SlateItem, SlateRequest, parse_request, slate_to_json
 from serving.sinks import ParquetSink
+
+COMMAND = f"{{python}} {__file__} --release {{folder}} --http_port {{port}}"
+
+
+def write_release(folder: Path, items: pa.Table) -> Manifest:
+    """A sealed release of up to 128 items (`item_id` is i0000, i0001, …) that this serves."""
+    folder.mkdir(parents=True)
+    rows = np.arange(len(items))
+    pq.write_table(items.append_column("orders", [rows]), folder / "items.parquet")
+    codes = np.stack([rows // 16, rows % 16], axis=1).astype(np.int32)
+    ids = SemanticIds(item_ids=np.array(items["item_id"].to_pylist(), dtype=object), codes=codes, sizes=(8, 16))
+    ids.write(folder / "semantic_ids.parquet")
+    parse_recipe("{name: tiny, repeat_prior: {weight: 0.5}}").write(folder / "recipe.yaml")
+    (folder / "metrics.json").write_text("{}")
+    return seal(folder, name="tiny", recipe="tiny", feature_service=FeatureService(name="f", hash="0"))
 
 
 def main(release: Path, port: int, events: Path, flush_s: float) -> None:

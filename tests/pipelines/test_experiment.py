@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -14,8 +13,7 @@ from components.report.experiments import add_experiments
 from nextpage.experiments.canary import CanaryConfig
 from nextpage.experiments.record import read_record, reproduce
 from nextpage.experiments.replay import Page
-from nextpage.recipes import parse_recipe
-from nextpage.release import FeatureService, read_manifest, seal
+from nextpage.release import read_manifest
 from nextpage.tokenizers.semantic_ids import SemanticIds
 from pipelines import experiment, planted
 from pipelines.experiment import ACTS, ExperimentConfig, run_experiments
@@ -40,7 +38,7 @@ QUICK = ExperimentConfig(
     load=0.6,
     measured=150,
     flush_s=0.1,
-    server=f"{{python}} {shop.__file__} --release {{folder}} --http_port {{port}}",
+    server=shop.COMMAND,
     canary=CanaryConfig(requests=5),
 )
 
@@ -51,16 +49,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     made = Run(folder=tmp_path_factory.mktemp("runs") / "Tiny run")
     dataset = write_dataset(made.artifacts / "one" / "validate" / "clean", users=500, items=120, pages=8)
     write_evaluation(dataset, made.folder / "features" / "evaluation.parquet", first_page=4)
-    release, items = made.folder / "release", pq.read_table(dataset.items)
-    release.mkdir()
-    pq.write_table(items.append_column("orders", [list(range(len(items)))]), release / "items.parquet")
-    rows = np.arange(len(items))
-    codes = np.stack([rows // 16, rows % 16], axis=1).astype(np.int32)
-    ids = SemanticIds(item_ids=np.array(items["item_id"].to_pylist(), dtype=object), codes=codes, sizes=(8, 16))
-    ids.write(release / "semantic_ids.parquet")
-    parse_recipe("{name: tiny, repeat_prior: {weight: 0.5}}").write(release / "recipe.yaml")
-    (release / "metrics.json").write_text("{}")
-    seal(release, name="tiny", recipe="tiny", feature_service=FeatureService(name="f", hash="0"))
+    shop.write_release(made.folder / "release", pq.read_table(dataset.items))
     return made
 
 
