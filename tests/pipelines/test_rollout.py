@@ -51,11 +51,12 @@ class Machine:
         self.rollout = open_rollout(read_rollout(self.text))
 
     def run(self, pipeline: Any, **arguments: Any) -> Path:
-        """The folder of its tasks."""
+        """The folder of its tasks. What ended with them, Envoy, is started again, as the next process would."""
         self.runs += 1
         root = self.folder / f"run-{self.runs}"
         local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root), raise_on_error=True)
         pipeline(rollout=self.text, **arguments)
+        self.rollout.resume()
         (tasks,) = root.iterdir()
         return tasks
 
