@@ -1,10 +1,13 @@
 """The Job that registers pipelines: run twice, or killed anywhere and run again, it leaves one of each."""
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 from unittest.mock import create_autospec
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from kfp import Client
@@ -151,6 +154,82 @@ def test_an_answer_that_was_lost_is_no_failure_and_another_refusal_is() -> None:
 def test_a_pipeline_that_is_not_there_yet_is_no_success() -> None:
     with pytest.raises(SystemExit, match="watch 1-a is not in Kubeflow Pipelines yet"):
         register.register(Kubeflow().client(), {**PLAN, "upload": []}, Path("/plan"))
+
+
+class Api(BaseHTTPRequestHandler):
+    """The same, over HTTP, as the real client calls it."""
+
+    kubeflow: Kubeflow
+    tokens: ClassVar[set[str | None]] = set()
+    bodies: ClassVar[list[dict[str, Any]]] = []
+
+    def do_GET(self) -> None:
+        path, query = self._asked()
+        if path == "pipelines":
+            found = [{"pipeline_id": name} for name in self.kubeflow.pipelines if name == _asked(query["filter"])]
+            self._answer({"pipelines": found})
+        elif path.endswith("/versions"):
+            known = self.kubeflow.pipelines[path.split("/")[1]]
+            found = [{"pipeline_version_id": name} for name in known if name == _asked(query["filter"])]
+            self._answer({"pipeline_versions": found})
+        elif path == "recurringruns":
+            self._answer({"recurringRuns": self.bodies})
+        else:
+            self._answer({})  # health; no experiment yet
+
+    def do_POST(self) -> None:
+        path, query = self._asked()
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if path == "pipelines/upload":
+            self.kubeflow.pipelines[query["name"]] = set()
+            self._answer({"pipeline_id": query["name"]})
+        elif path == "pipelines/upload_version":
+            self.kubeflow.pipelines[query["pipelineid"]].add(query["name"])
+            self._answer({})
+        elif path == "experiments":
+            self._answer({"experiment_id": "e", **json.loads(body)})
+        else:
+            self.bodies.append({"recurring_run_id": "r", **json.loads(body)})
+            self._answer(self.bodies[-1])
+
+    def _asked(self) -> tuple[str, dict[str, str]]:
+        asked = urlsplit(self.path)
+        self.tokens.add(self.headers["Authorization"])
+        return asked.path.removeprefix("/apis/v2beta1/"), dict(parse_qsl(asked.query))
+
+    def _answer(self, said: dict[str, Any]) -> None:
+        body = json.dumps(said).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *said: Any) -> None:
+        pass
+
+
+def test_the_real_client_says_it_with_the_pods_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "token").write_text("of-the-pod")
+    monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for pipeline in PLAN["upload"]:
+        (tmp_path / pipeline["file"]).write_text("pipelineInfo: {name: x}")
+    Api.kubeflow = Kubeflow()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Api)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        for _ in range(2):
+            client = register.connect(f"http://127.0.0.1:{server.server_port}")
+            register.register(client, PLAN, tmp_path)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert Api.tokens == {"Bearer of-the-pod"}
+    assert Api.kubeflow.pipelines == {"learn": {"1-a"}, "watch": {"1-a"}}
+    [run] = Api.bodies
+    assert run["trigger"]["cron_schedule"]["cron"] == "0 0 4 * * *"
+    assert (run["service_account"], run["no_catchup"]) == ("default-editor", True)
 
 
 def test_the_charts_plan_is_one_that_the_job_can_read(rendered: dict[str, list[Manifest]]) -> None:
