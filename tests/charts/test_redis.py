@@ -19,12 +19,13 @@ def test_redis_takes_the_settings_and_keeps_every_write(rendered: dict[str, list
         pytest.skip("there is no redis-server on this machine: apt-get install redis-server")
     found = {identity(manifest): manifest for manifest in rendered["default"]}
     [container] = found["StatefulSet/shop-nextpage-redis"]["spec"]["template"]["spec"]["containers"]
-    (tmp_path / "redis.conf").write_text(found["ConfigMap/shop-nextpage-redis"]["data"]["redis.conf"])
+    said = found["ConfigMap/shop-nextpage-redis"]["data"]["redis.conf"]
+    (tmp_path / "redis.conf").write_text(said.replace("dir /data", f"dir {tmp_path}"))
     program, settings = container["command"]
     assert settings == "/etc/redis/redis.conf"
     password = [argument.replace("$(REDISCLI_AUTH)", PASSWORD) for argument in container["args"]]
     port = free_port()
-    here = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(tmp_path)]
+    here = ["--bind", "127.0.0.1", "--port", str(port)]
     server = subprocess.Popen([program, str(tmp_path / "redis.conf"), *password, *here], stdout=subprocess.DEVNULL)
     try:
         client = redis.Redis(port=port, password=PASSWORD, decode_responses=True)
