@@ -19,6 +19,9 @@ Settings = Annotated[
 Recipe = Annotated[str, typer.Option(help="A shipped recipe, or the path of a YAML file.")]
 Data = Annotated[str, typer.Option(help="completejourney, movielens, amazon, or columns.")]
 Options = Annotated[str, typer.Option("--data-options", help='Options of the source as JSON, {"households": 600}.')]
+Rollout = Annotated[
+    str, typer.Option(help="YAML file of a rollout (components/deploy/README.md); empty: no deployment.")
+]
 Folder = Annotated[Path, typer.Argument(help="The release folder.", exists=True, file_okay=False)]
 
 
@@ -29,6 +32,7 @@ def run(
     data: Data = "completejourney",
     data_options: Options = "{}",
     settings: Settings = None,
+    rollout: Rollout = "",
     full: Annotated[bool, typer.Option("--full", help="Train three times as long as the demo.")] = False,
     runs: Annotated[Path, typer.Option(help="Where run folders lie.")] = Path("runs"),
 ) -> None:
@@ -40,6 +44,7 @@ def run(
     longer = [FULL_TRAINING] if full else []
     arguments = _arguments(recipe, data, data_options, [*longer, *(settings or [])]) | {
         "release_name": name,
+        "rollout": _text(rollout),
         "checkpoints": str((folder / "checkpoints").absolute()),
         "served_from": str(folder / "release"),
     }
@@ -64,6 +69,8 @@ def experiment(
     from pipelines.local import Run
     from pipelines.summary import add_verdicts
 
+    if not (folder / "release").is_dir():
+        raise typer.BadParameter(f"{folder} holds no release: name the folder of a run that came to its end")
     result = run_experiments(Run(folder=folder), ExperimentConfig(requests=requests))
     add_verdicts(folder, result)
     add_experiments(folder / "report.html", result)
@@ -95,6 +102,7 @@ def submit(
     data: Data = "completejourney",
     data_options: Options = "{}",
     settings: Settings = None,
+    rollout: Rollout = "",
     experiment: Annotated[str, typer.Option(help="Experiment in the UI.")] = "nextpage",
     namespace: Annotated[str | None, typer.Option(help="Profile, where Kubeflow has many users.")] = None,
     token: Annotated[
@@ -104,7 +112,8 @@ def submit(
     """Start the pipeline on a Kubeflow cluster."""
     from pipelines.compiler import submit_run
 
-    arguments = _arguments(recipe, data, data_options, settings or []) | {"release_name": name}
+    arguments = _arguments(recipe, data, data_options, settings or [])
+    arguments |= {"release_name": name, "rollout": _text(rollout)}
     started = submit_run(host, name, arguments, experiment=experiment, namespace=namespace, token=token)
     typer.echo(started)
 
@@ -159,9 +168,13 @@ def inspect(release: Folder) -> None:
 
 
 def _arguments(recipe: str, data: str, options: str, settings: list[str]) -> dict[str, Any]:
-    """Pipeline parameters. A recipe file travels as its text: the cluster does not see this machine's disk."""
-    text = Path(recipe).read_text() if Path(recipe).suffix in (".yaml", ".yml") else recipe
-    return {"recipe": text, "source": data, "source_options": options, "settings": " ".join(settings)}
+    """Pipeline parameters."""
+    return {"recipe": _text(recipe), "source": data, "source_options": options, "settings": " ".join(settings)}
+
+
+def _text(named: str) -> str:
+    """A YAML file travels as its text: the cluster does not see this machine's disk."""
+    return Path(named).read_text() if Path(named).suffix in (".yaml", ".yml") else named
 
 
 def _features(release: Path, features: Path | None) -> Path:

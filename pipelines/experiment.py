@@ -19,7 +19,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,7 @@ class ExperimentConfig:
     load: float = 0.95
     measured: int = 400
     history_events: int = 128
-    slow_ms: float = 500.0
+    slow_ms: float = 1000.0
     flush_s: float = 0.5
     longest_s: float = 900.0
     server: str = SERVER
@@ -157,7 +157,7 @@ def _performed(run: Run, pages: Sequence[Page], rollout: RolloutConfig, config: 
             verdicts[one.name] = _verdict(one, candidate, rollout, traffic, config)
         while traffic.done.sent < config.requests:
             traffic.wait_until(datetime.now(UTC) + timedelta(seconds=0.2))
-    return {"verdicts": verdicts, "replay": asdict(traffic.done) | {"rate": rate, "day_s": rollout.day_s}}
+    return {"verdicts": verdicts, "replay": vars(traffic.done) | {"rate": rate, "day_s": rollout.day_s}}
 
 
 def _verdict(

@@ -40,3 +40,9 @@ def test_recommend_without_a_features_folder_says_which_option_names_one(tmp_pat
     result = CliRunner().invoke(app, ["recommend", str(tmp_path / "release"), "--user", "1"])
     assert result.exit_code != 0
     assert "--features" in result.output
+
+
+def test_experiment_refuses_a_run_without_a_release(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["experiment", str(tmp_path)])
+    assert result.exit_code != 0
+    assert "holds no release" in " ".join(result.output.split())
