@@ -1,147 +1,116 @@
-"""A clean dataset as arrays: every event in its user's time order, and the pages held out of training."""
+"""A clean dataset as Ibis expressions: each user's events in order, the pages held out of training, the slices before.
+
+DuckDB and Spark run the same expressions (feature_repo/engines.py). A user's events are one row of arrays: whatever is
+asked of a user's past is then asked of one row, and no two users ever meet on one machine.
+
+All moments lie on whole seconds since 1970, as histories count time in seconds.
+"""
 
 from dataclasses import dataclass
-from pathlib import Path
 
-import duckdb
+import ibis
+import ibis.expr.types as ir
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from nextpage.interactions.database import connect
-from nextpage.interactions.log import BEHAVIOURS, Dataset
-from nextpage.interactions.splits import pages_query
+from feature_repo.engines import Engine
+from nextpage.interactions.log import BEHAVIOURS, Dataset, Split
+from nextpage.interactions.slices import FeaturesConfig, cut_slices
+from nextpage.interactions.splits import pages
 
-SECOND = 1_000_000
-"""In microseconds. All moments of the feature store lie on whole seconds, as histories count time in seconds."""
-
-TIMESTAMP = pa.timestamp("us", tz="UTC")
+EVENT = {"item": "string", "behaviour": "int64", "page": "int64", "time": "int64"}
+"""What is known of an event, as arrays of a user: item id, place in BEHAVIOURS, page, seconds since 1970."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Events:
-    """E events of U users, ordered by user, time, page and position. Users and items are those of the log and of the
-    tables that describe them, in ascending order: who did nothing yet has features too."""
+class Source:
+    """A dataset's tables on an engine. Attributes are strings; users and items may be described and not in the log."""
 
-    user_ids: pa.StringArray  # [U]
-    item_ids: pa.StringArray  # [I]
-    user: np.ndarray  # int32 [E], place in user_ids
-    item: np.ndarray  # int32 [E], place in item_ids
-    behaviour: np.ndarray  # int8 [E], place in BEHAVIOURS
-    page: np.ndarray  # int64 [E]
-    time: np.ndarray  # int64 [E], seconds since 1970
-
-    @property
-    def start(self) -> int:
-        """The first second of the log, in seconds since 1970."""
-        return int(self.time.min())
-
-    @property
-    def end(self) -> int:
-        """The first second after the log, in seconds since 1970."""
-        return int(self.time.max()) + 1
-
-    def before(self, user: np.ndarray, moment: np.ndarray) -> np.ndarray:
-        """For each (user, moment) [S]: how many of the E events lie before it in their order: int64 [S]."""
-        span = self.end - self.start + 1
-        key = self.user.astype(np.int64) * span + self.time - self.start
-        asked = user.astype(np.int64) * span + np.clip(moment - self.start, 0, span - 1)
-        return np.searchsorted(key, asked, side="left")
+    log: ir.Table  # INTERACTION_SCHEMA
+    users: ir.Table  # user_id, attributes
+    items: ir.Table  # item_id, attributes
+    split: Split
+    start: int  # the first second of the log
+    end: int  # the first second after the log
 
 
-@dataclass(frozen=True, kw_only=True)
-class HeldOut:
-    """What training must not see, and the R pages of it that are evaluated, each at the moment of its request.
-
-    Evaluated is a page with something clicked or ordered on it; the others have no truth to be measured by.
-    """
-
-    training_end: np.ndarray  # int64 [U], the second of the user's first page held out, or the end of the log
-    request_id: pa.StringArray  # [R]
-    split: pa.StringArray  # [R], "validation" or "test"
-    user: np.ndarray  # int32 [R], place in Events.user_ids
-    moment: np.ndarray  # int64 [R], seconds since 1970
-
-
-def read_events(dataset: Dataset) -> Events:
-    """Read a dataset's log; 25 bytes an event. Raises ValueError where it is empty."""
-    with connect() as connection:
-        connection.read_parquet(str(dataset.interactions)).create_view("interactions")
-        ids = {}
-        for key, path in (("user_id", dataset.users), ("item_id", dataset.items)):
-            connection.register("described", read_attributes(path, key).select([key]))
-            ids[key] = _column(
-                connection, f"select {key} from interactions union select {key} from described order by 1"
-            )
-        query = """select user_id, item_id, behaviour, page, epoch_us(timestamp) as time
-                   from interactions order by user_id, timestamp, page, position"""
-        found = [
-            (
-                _places(batch["user_id"], ids["user_id"]),
-                _places(batch["item_id"], ids["item_id"]),
-                _places(batch["behaviour"], pa.array(BEHAVIOURS)).astype(np.int8),
-                batch["page"].to_numpy(),
-                batch["time"].to_numpy() // SECOND,
-            )
-            for batch in connection.sql(query).to_arrow_reader()
-        ]
-    if not found:
+def read_source(dataset: Dataset, engine: Engine) -> Source:
+    """Open a dataset. Raises ValueError where its log is empty."""
+    log = engine.read(dataset.interactions)
+    second = seconds(log.timestamp)
+    ((start, last),) = engine.rows(log.agg(start=second.min(), last=second.max()))
+    if last is None:
         raise ValueError(f"{dataset.interactions} has no rows: there is no history to make features of")
-    user, item, behaviour, page, time = (np.concatenate(column) for column in zip(*found, strict=True))
-    return Events(
-        user_ids=ids["user_id"],
-        item_ids=ids["item_id"],
-        user=user,
-        item=item,
-        behaviour=behaviour,
-        page=page,
-        time=time,
+    users = engine.read(dataset.users) if dataset.users.exists() else log.select("user_id").filter(False)
+    items = engine.read(dataset.items) if dataset.items.exists() else log.select("item_id").filter(False)
+    return Source(
+        log=log,
+        users=users.mutate(**{name: users[name].cast("string") for name in users.columns}),
+        items=items.mutate(**{name: items[name].cast("string") for name in items.columns}),
+        split=dataset.split(),
+        start=start,
+        end=last + 1,
     )
 
 
-def read_held_out(dataset: Dataset, events: Events) -> HeldOut:
-    """The pages that the dataset's split keeps from training, by user and time."""
-    query = f"""
-        select user_id, request_id, split, epoch_us(timestamp) as time, positive
-        from ({pages_query(dataset.split())}) join (
-            select user_id, request_id, bool_or(behaviour <> 'exposed') as positive from interactions group by all
-        ) using (user_id, request_id)
-        where split <> 'train' order by user_id, timestamp, page
+def user_logs(source: Source) -> ir.Table:
+    """One row a user: user_id, and the arrays of EVENT, by time, page and position; empty for who did nothing yet."""
+    log = source.log
+    code = log.behaviour.cases(*((name, code) for code, name in enumerate(BEHAVIOURS)))
+    # A struct is sorted by its fields in turn; arrays have no other order that both engines keep.
+    event = {"timestamp": log.timestamp, "page": log.page, "position": log.position, "item": log.item_id}
+    event |= {"behaviour": code.cast("int64"), "time": seconds(log.timestamp)}
+    logs = log.group_by("user_id").agg(events=ibis.struct(event).collect().sort())
+    logs = logs.select("user_id", **{name: logs.events.map(lambda one, name=name: one[name]) for name in EVENT})
+    idle = source.users.select("user_id").anti_join(logs, "user_id").distinct()
+    return logs.union(idle.mutate(**{name: _empty(kind) for name, kind in EVENT.items()}))
+
+
+def item_ids(source: Source) -> ir.Table:
+    """Every item once, of the log or described: item_id."""
+    return source.items.select("item_id").union(source.log.select("item_id"), distinct=True)
+
+
+def held_out(source: Source) -> ir.Table:
+    """The pages that training must not see: user_id, request_id, page, timestamp, split, moment, positive.
+
+    Evaluated are the positive ones, with something clicked or ordered; the others have no truth to be measured by.
     """
-    with connect() as connection:
-        connection.read_parquet(str(dataset.interactions)).create_view("interactions")
-        pages = connection.sql(query).to_arrow_table().combine_chunks()
-    user = _places(pages["user_id"], events.user_ids)
-    moment = pages["time"].to_numpy() // SECOND
-    training_end = np.full(len(events.user_ids), events.end, dtype=np.int64)
-    np.minimum.at(training_end, user, moment)
-    positive = pages["positive"].to_numpy()
-    return HeldOut(
-        training_end=training_end,
-        request_id=pages["request_id"].filter(positive).cast(pa.string()).combine_chunks(),
-        split=pages["split"].filter(positive).cast(pa.string()).combine_chunks(),
-        user=user[positive],
-        moment=moment[positive],
+    log = source.log
+    acted = (log.behaviour != BEHAVIOURS[0]).any()
+    positive = log.group_by("user_id", "request_id").agg(positive=acted)
+    held = pages(log, source.split).filter(lambda page: page.split != "train")
+    return held.inner_join(positive, ["user_id", "request_id"]).mutate(moment=lambda page: seconds(page.timestamp))
+
+
+def slices(logs: ir.Table, held: ir.Table, end: int, config: FeaturesConfig) -> ir.Table:
+    """The training slices (nextpage/interactions/slices.py): user_id, target_from, as_of.
+
+    Training ends for a user in the second of the first page held out, else at `end`.
+    """
+
+    @ibis.udf.scalar.python(signature=(("array<int64>", "array<int64>", "int64"), "array<array<int64>>"))
+    def cut(time, behaviour, training_end):  # type: ignore[no-untyped-def]
+        events = np.searchsorted(time, training_end)
+        cut = cut_slices(
+            user=np.zeros(events, np.int64),
+            time=np.asarray(time[:events], np.int64),
+            positive=np.asarray(behaviour[:events], np.int64) > 0,
+            config=config,
+        )
+        return [[int(one) for one in pair] for pair in zip(cut.target_from, cut.as_of, strict=True)]
+
+    first = held.group_by("user_id").agg(training_end=held.moment.min())
+    ends = logs.left_join(first, "user_id").select(
+        logs.user_id, logs.time, logs.behaviour, training_end=first.training_end.fill_null(end)
     )
+    one = ends.select("user_id", slice=cut(ends.time, ends.behaviour, ends.training_end).unnest())
+    return one.select("user_id", target_from=one.slice[0], as_of=one.slice[1])
 
 
-def read_attributes(path: Path, key: str) -> pa.Table:
-    """A dataset's table of users or items, all columns as strings; only `key` and no rows where there is no file."""
-    if not path.exists():
-        return pa.table({key: pa.array([], pa.string())})
-    table = pq.read_table(path)
-    return table.cast(pa.schema([(name, pa.string()) for name in table.column_names]))
+def seconds(timestamp: ir.TimestampValue) -> ir.IntegerValue:
+    """Whole seconds since 1970, int64."""
+    return timestamp.truncate("s").epoch_seconds().cast("int64")
 
 
-def timestamps(seconds: np.ndarray) -> pa.TimestampArray:
-    """Seconds since 1970 as microsecond timestamps."""
-    return pa.array(seconds * SECOND).cast(TIMESTAMP)
-
-
-def _column(connection: duckdb.DuckDBPyConnection, query: str) -> pa.StringArray:
-    return connection.sql(query).to_arrow_table().column(0).cast(pa.string()).combine_chunks()
-
-
-def _places(values: pa.Array | pa.ChunkedArray, known: pa.Array) -> np.ndarray:
-    return pc.index_in(values.cast(pa.string()), value_set=known).to_numpy().astype(np.int32)
+def _empty(kind: str) -> ir.ArrayValue:
+    return ibis.literal([], type=f"array<{kind}>")

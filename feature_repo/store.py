@@ -14,14 +14,14 @@ import ibis
 from feast import FeatureStore
 
 ENVIRONMENTS = Path(__file__).parent / "environments"
-"""A feature_store.yaml for each place where the platform runs: local, cluster."""
+"""A feature_store.yaml for each place where the platform runs, local and cluster, and for each on Spark."""
 
 
-def create_store(folder: Path, environment: str) -> FeatureStore:
-    """Put the environment's feature_store.yaml into the folder and open it."""
-    template = ENVIRONMENTS / f"{environment}.yaml"
+def create_store(folder: Path, environment: str, engine: str = "duckdb") -> FeatureStore:
+    """Put the environment's feature_store.yaml into the folder and open it; `engine` answers offline questions."""
+    template = ENVIRONMENTS / (f"{environment}.yaml" if engine == "duckdb" else f"{environment}-{engine}.yaml")
     if not template.exists():
-        known = sorted(path.stem for path in ENVIRONMENTS.glob("*.yaml"))
+        known = sorted(path.stem for path in ENVIRONMENTS.glob("*.yaml") if "-" not in path.stem)
         raise ValueError(f"feature store environment {environment!r} is unknown: use one of {known}")
     shutil.copyfile(template, folder / "feature_store.yaml")
     return open_store(folder)

@@ -1,18 +1,17 @@
-"""Learn the tokenizer from a clean dataset and write it with its report."""
+"""The tokenizer learnt from a clean dataset, here or by processes of its own, and the verdict on it."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import pyarrow.parquet as pq
-
-from nextpage.catalogue.pages import page_items
+from components.placement import Placement
+from components.processes import run_processes, work_folder
 from nextpage.gates import Verdict
-from nextpage.interactions.histories import training_histories
 from nextpage.interactions.log import Dataset
-from nextpage.tokenizers.item_tokenizer import TokenizerConfig, tokenize_catalogue
-from nextpage.tokenizers.quality import QualityBounds, QualityReport, measure_quality, quality_verdict
-from nextpage.tokenizers.semantic_ids import SemanticIds
+from nextpage.recipes import parse_recipe
+from nextpage.tokenizers.item_tokenizer import TokenizerConfig
+from nextpage.tokenizers.quality import QualityBounds, QualityReport, quality_verdict
+from nextpage.tokenizers.tokenize_dataset import QUALITY, SEMANTIC_IDS, tokenize_dataset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,27 +35,27 @@ def tokenize(
     config: TokenizerConfig | None = None,
     bounds: QualityBounds | None = None,
 ) -> TokenizeResult:
-    """Read the dataset folder `clean`, write the folder `tokenizer`; see README.md for what lies in it.
+    """Read the dataset folder `clean`, write the folder `tokenizer`; see README.md for what lies in it."""
+    tokenize_dataset(clean, tokenizer, config or TokenizerConfig())
+    return _judged(tokenizer, bounds or QualityBounds())
 
-    Every item of items.parquet gets codes. Only the training period shapes them.
+
+def tokenize_together(
+    clean: Path, tokenizer: Path, recipe: Path, *, checkpoints: Path, placement: Placement
+) -> TokenizeResult:
+    """As `tokenize`, with the work shared by the processes of `placement`; `recipe` is a resolved recipe's file.
+
+    They meet in a folder under `checkpoints`, which all of them must see.
     """
     dataset = Dataset(folder=clean)
-    items = pq.read_table(dataset.items)
-    item_ids = items["item_id"].to_pylist()
-    texts = [text or "" for text in items["text"].to_pylist()]
-    pages = page_items(training_histories(dataset, item_ids), len(item_ids))
-    tokenized = tokenize_catalogue(texts, pages, config or TokenizerConfig())
-    quantiser, codes = tokenized.tokenizer.quantiser, tokenized.assignment.codes
-    category = None
-    if "category" in items.column_names:
-        category = np.asarray(items["category"].fill_null("").to_pylist(), dtype=object)
-    report = measure_quality(quantiser, tokenized.vectors, tokenized.assignment, category=category)
-    verdict = quality_verdict(report, bounds or QualityBounds())
+    work = work_folder(checkpoints, (dataset.interactions, dataset.items, recipe))
+    told = {"clean": clean, "recipe": recipe, "output": work}
+    run_processes("tokenizing", "nextpage.tokenizers", told, result=SEMANTIC_IDS, placement=placement)
+    shutil.copytree(work, tokenizer, dirs_exist_ok=True)
+    shutil.rmtree(work)
+    return _judged(tokenizer, parse_recipe(recipe.read_text()).part("tokenizer_quality", QualityBounds))
 
-    tokenizer.mkdir(parents=True, exist_ok=True)
-    SemanticIds.sorted(np.asarray(item_ids, dtype=object), codes, quantiser.config.sizes).write(
-        tokenizer / "semantic_ids.parquet"
-    )
-    tokenized.tokenizer.save(tokenizer)
-    report.write(tokenizer / "quality.json")
-    return TokenizeResult(report=report, verdict=verdict)
+
+def _judged(tokenizer: Path, bounds: QualityBounds) -> TokenizeResult:
+    report = QualityReport.read(tokenizer / QUALITY)
+    return TokenizeResult(report=report, verdict=quality_verdict(report, bounds))

@@ -1,9 +1,16 @@
-"""Which pages train, validate and test: the one place where a log is divided."""
+"""Which pages train, validate and test: the one place where a log is divided.
 
+The division is an Ibis expression, for it is asked of DuckDB on one machine and of Spark on many.
+"""
+
+from datetime import UTC
+
+import ibis  # type: ignore[import-untyped]
+import ibis.expr.types as ir  # type: ignore[import-untyped]
 import pyarrow as pa
 
 from nextpage.interactions.database import connect
-from nextpage.interactions.log import Dataset, Split
+from nextpage.interactions.log import INTERACTION_SCHEMA, Dataset, Split
 
 SPLITS = ("train", "validation", "test")
 """In time order: a split's place here is its code in arrays."""
@@ -18,24 +25,28 @@ def page_splits(dataset: Dataset) -> pa.Table:
 
 
 def pages_query(split: Split) -> str:
-    """SQL for the pages of a relation `interactions`, with the columns of `page_splits`.
+    """DuckDB's SQL for the pages of a relation `interactions`, with the columns of `page_splits`."""
+    log = ibis.table(ibis.Schema.from_pyarrow(INTERACTION_SCHEMA), name="interactions")
+    return str(ibis.to_sql(pages(log, split), dialect="duckdb"))
+
+
+def pages(log: ir.Table, split: Split) -> ir.Table:
+    """The pages of a log in `INTERACTION_SCHEMA`, with the columns of `page_splits`, in no order.
 
     `time`: a page at or after a moment belongs to what begins there. `leave_one_out`: a user's last page is test and
     the one before it validation; a user's first page is always training.
     """
+    page = log.group_by("user_id", "request_id").agg(page=log.page.min(), timestamp=log.timestamp.min())
     if split.kind == "time":
         assert split.validation_start is not None
         assert split.test_start is not None
-        choice = f"""case when timestamp >= timestamptz '{split.test_start.isoformat()}' then 'test'
-                          when timestamp >= timestamptz '{split.validation_start.isoformat()}' then 'validation'
-                          else 'train' end"""
+        choice = ibis.cases(
+            (page.timestamp >= split.test_start.astimezone(UTC), "test"),
+            (page.timestamp >= split.validation_start.astimezone(UTC), "validation"),
+            else_="train",
+        )
     else:
-        choice = """case when row_number() over earlier = 1 then 'train'
-                         when row_number() over later = 1 then 'test'
-                         when row_number() over later = 2 then 'validation' else 'train' end"""
-    return f"""
-        select user_id, request_id, page, timestamp, {choice} as split
-        from (select user_id, request_id, min(page) as page, min(timestamp) as timestamp
-              from interactions group by user_id, request_id)
-        window earlier as (partition by user_id order by page), later as (partition by user_id order by page desc)
-    """
+        earlier = ibis.row_number().over(group_by=page.user_id, order_by=page.page)
+        later = ibis.row_number().over(group_by=page.user_id, order_by=page.page.desc())
+        choice = ibis.cases((earlier == 0, "train"), (later == 0, "test"), (later == 1, "validation"), else_="train")
+    return page.mutate(split=choice)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors.numpy import load_file, save_file
 
 from nextpage.catalogue.collaborative import CollaborativeConfig, foretold_vectors, item_vectors
@@ -12,6 +13,7 @@ from nextpage.catalogue.pages import PageItems
 from nextpage.catalogue.text import encode_texts, text_encoder
 from nextpage.tokenizers.residual_kmeans import ResidualKMeans, ResidualKMeansConfig
 from nextpage.tokenizers.semantic_ids import SemanticIds
+from nextpage.tokenizers.shards import Shard, processes, share
 from nextpage.tokenizers.unique_codes import Assignment, assign
 
 
@@ -81,10 +83,14 @@ class Tokenized:
 
 
 def tokenize_catalogue(texts: list[str], pages: PageItems, config: TokenizerConfig) -> Tokenized:
-    """Learn a tokenizer from the items' texts [I] and the training period's pages, and give every item its codes."""
-    text = encode_texts(text_encoder(config.encoder, device=config.quantiser.device), texts)
+    """Learn a tokenizer from the items' texts [I] and the training period's pages, and give every item its codes.
+
+    Under torch.distributed all processes are called alike and return alike: each encodes its share of the texts and
+    clusters its share of the vectors; the rest, which is little, each does for itself.
+    """
+    text = _encode_shared(texts, config)
     learnt = item_vectors(text, pages, config.collaborative)
-    quantiser = ResidualKMeans(config.quantiser).fit(learnt.vectors)
+    quantiser = ResidualKMeans(config.quantiser).fit(learnt.vectors[share(len(texts))])
     return Tokenized(
         tokenizer=ItemTokenizer(
             encoder=config.encoder, weight=learnt.weight, projection=learnt.projection, quantiser=quantiser
@@ -92,3 +98,13 @@ def tokenize_catalogue(texts: list[str], pages: PageItems, config: TokenizerConf
         vectors=learnt.vectors,
         assignment=assign(quantiser, learnt.vectors, popularity=pages.popularity()),
     )
+
+
+def _encode_shared(texts: list[str], config: TokenizerConfig) -> np.ndarray:
+    """Unit vectors float32 [I, D] of all texts, in every process; each encodes its share."""
+    device = config.quantiser.device
+    own = encode_texts(text_encoder(config.encoder, device=device), texts[share(len(texts))])
+    if processes() == 1:
+        return own
+    shard = Shard.of(torch.from_numpy(own).to(device))
+    return shard.gather(torch.arange(shard.rows)).cpu().numpy()

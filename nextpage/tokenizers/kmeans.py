@@ -1,12 +1,14 @@
 """k-means for millions of vectors: k-means++ on a sample, mini-batches with a forgetting mean, no empty clusters.
 
-Shapes: N vectors, D dimensions, K centres, B vectors of a batch.
+Shapes: N vectors, D dimensions, K centres, B vectors of a batch, b of them in this process.
 """
 
 import math
 
 import torch
 from torch import Tensor
+
+from nextpage.tokenizers.shards import Shard, total
 
 CHUNK = 4096
 """Vectors whose distances to all centres are held at once: few enough to stay in a core's cache."""
@@ -37,25 +39,30 @@ def kmeans(x_ND: Tensor, *, centres: int, steps: int, batch: int, generator: tor
     leaves its start; the fading is that of streaming k-means.) A centre that has faded to nothing moves to a vector
     drawn in proportion to its squared distance from the other centres.
 
-    `generator` lives on the CPU, so that the draws are the same whichever device holds `x_ND`.
+    `generator` lives on the CPU, so that the draws are the same whichever device holds `x_ND`. Under torch.distributed
+    `x_ND` are this process's rows, and every process has the same generator: each adds up what fell to the centres
+    among its own rows of a batch, and the sums are reduced. So all processes have the same centres, and those of one
+    process that holds all rows, but for the order of adding. A step sends K · (D + 1) numbers.
     """
-    rows = len(x_ND)
-    if rows == 0:
+    shard = Shard.of(x_ND)
+    if shard.rows == 0:
         raise ValueError("k-means got no vectors: is the catalogue empty?")
-    centres_KD = plus_plus(_draw(x_ND, 64 * centres, generator), centres, generator)
-    memory = max(0.0, 1.0 - batch / rows)
+    centres_KD = plus_plus(shard.gather(_draw(shard.rows, 64 * centres, generator)), centres, generator)
+    memory = max(0.0, 1.0 - batch / shard.rows)
     weight_K = torch.zeros(centres, device=x_ND.device)
     for _ in range(steps):
-        x_BD = _draw(x_ND, batch, generator)
-        index_B, distance_B = nearest(x_BD, centres_KD)
-        count_K = torch.bincount(index_B, minlength=centres).to(x_BD.dtype)
-        sum_KD = torch.zeros_like(centres_KD).index_add_(0, index_B, x_BD)
+        row_B = _draw(shard.rows, batch, generator)
+        place_b, x_bD = shard.own(row_B)
+        index_b, distance_b = nearest(x_bD, centres_KD)
+        count_K = total(torch.bincount(index_b, minlength=centres).to(x_bD.dtype))
+        sum_KD = total(torch.zeros_like(centres_KD).index_add_(0, index_b, x_bD))
         weight_K = weight_K * memory + count_K
         step_K1 = (1.0 / weight_K.clamp(min=1e-6))[:, None]
         centres_KD = centres_KD + step_K1 * (sum_KD - count_K[:, None] * centres_KD)
         empty_E = (weight_K < 0.5).nonzero()[:, 0]
         if len(empty_E):
-            moved_BD = x_BD[_by_distance(distance_B, len(empty_E), generator)]
+            distance_B = total(distance_b.new_zeros(len(row_B)).index_copy_(0, place_b, distance_b))
+            moved_BD = shard.gather(row_B[_by_distance(distance_B, len(empty_E), generator).cpu()])
             centres_KD[empty_E[: len(moved_BD)]] = moved_BD
     return centres_KD
 
@@ -81,12 +88,9 @@ def plus_plus(x_ND: Tensor, centres: int, generator: torch.Generator) -> Tensor:
     return x_ND[chosen]
 
 
-def _draw(x_ND: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """`size` vectors without replacement, or all of them, in order, if there are no more."""
-    if len(x_ND) <= size:
-        return x_ND
-    rows = torch.randperm(len(x_ND), generator=generator)[:size]
-    return x_ND.index_select(0, rows.to(x_ND.device))
+def _draw(rows: int, size: int, generator: torch.Generator) -> Tensor:
+    """`size` of `rows` rows without replacement, or all of them, in order, if there are no more: int64, on the CPU."""
+    return torch.arange(rows) if rows <= size else torch.randperm(rows, generator=generator)[:size]
 
 
 def _by_distance(distance_N: Tensor, size: int, generator: torch.Generator) -> Tensor:

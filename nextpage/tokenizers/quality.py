@@ -51,6 +51,11 @@ class QualityReport:
     def write(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self), indent=1))
 
+    @staticmethod
+    def read(path: Path) -> "QualityReport":
+        raw = json.loads(path.read_text())
+        return QualityReport(**raw | {"levels": tuple(LevelQuality(**level) for level in raw["levels"])})
+
 
 @dataclass(frozen=True, kw_only=True)
 class QualityBounds:

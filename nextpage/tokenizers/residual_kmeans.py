@@ -44,7 +44,10 @@ class ResidualKMeans:
         self.config = config or ResidualKMeansConfig()
 
     def fit(self, vectors: np.ndarray) -> "ResidualKMeans":
-        """Learn from float32 [N, D]. Needs twice the vectors' memory; L · steps · batch · K · D multiplications."""
+        """Learn from float32 [N, D]. Needs twice the vectors' memory; L · steps · batch · K · D multiplications.
+
+        Under torch.distributed N are this process's vectors, and all processes learn the same codebooks of all vectors.
+        """
         config = self.config
         if not np.isfinite(vectors).all():
             raise ValueError("item vectors hold NaN or infinity: does the encoder divide by the norm of empty text?")

@@ -52,7 +52,7 @@ def expected_history(log: list[Row], row: Row, events: int) -> list[tuple]:
 
 
 def test_every_row_holds_exactly_the_last_events_before_its_moment(dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr("feature_repo.snapshots.ROWS_AT_ONCE", 11)
+    monkeypatch.setattr("components.features.step.ROWS_AT_ONCE", 11)
     monkeypatch.setattr("feature_repo.retrieval.ROWS_AT_ONCE", 17)
     rows = build(dataset, tmp_path / "features", FeaturesConfig(events=20, stride=12))
     log = log_of(dataset)
