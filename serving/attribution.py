@@ -56,7 +56,7 @@ def attribute(folder: Path, *, window: timedelta) -> Attribution:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} holds no event log: give the folder that the server has as --events")
     with duckdb.connect() as database:
-        for kind, schema in SCHEMAS.items():
+        for kind, schema in reversed(SCHEMAS.items()):  # exposures last: a request that is read has its slate read
             files = [str(path) for path in sorted((folder / kind).glob("*.parquet"))]
             database.register(kind, pq.read_table(files, schema=schema) if files else schema.empty_table())
         database.execute(_JUDGED, {"window": window // timedelta(microseconds=1)})
