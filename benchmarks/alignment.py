@@ -37,7 +37,12 @@ from nextpage.recommender import Recommender
 from nextpage.training.deepspeed_engine import join, leave
 
 PLAIN, OPEN = "alignment.policy.nll_weight=0", "rewards.gate=null"
-PAIRS = ("alignment.objective=preference", "alignment.loop.steps=80", "alignment.loop.learning_rate=0.00002")
+PAIRS = (
+    "alignment.objective=preference",
+    "alignment.loop.steps=80",
+    "alignment.loop.learning_rate=0.00002",
+    "alignment.interpolation=1",
+)
 WAYS: dict[str, tuple[str, ...]] = {
     "GRPO": (PLAIN,),
     "GRPO-SR": (),

@@ -50,7 +50,7 @@ TITLE = {"journey": "The Complete Journey", "movielens": "MovieLens-100K"}
 REPEATS = {"journey": True, "movielens": False}
 """Whether users come back to items. Where they do not, what a history holds is taken out of the catalogue."""
 SETTINGS: dict[str, tuple[str, ...]] = {
-    "journey": ("alignment.loop.steps=250",),
+    "journey": ("alignment.loop.steps=500",),
     # A catalogue of 1,682 films and 943 users; chosen on the validation split.
     "movielens": (
         "features.events=256",
