@@ -14,12 +14,14 @@ from components.features.component import features
 from components.gate.component import canary
 from components.ingest.component import ingest
 from components.monitor.component import monitor
+from components.place.component import place
 from components.release.component import release
 from components.report.component import report
 from components.require.component import require
 from components.tokenize.component import tokenize
 from components.train.component import train
 from components.validate.component import validate
+from pipelines.machines import CHECKPOINTS, run_at
 
 PIPELINE = "nextpage-recommender"
 
@@ -34,7 +36,10 @@ def recommender(
     training_steps: int = 0,
     release_name: str = "nextpage",
     feature_environment: str = "local",
-    checkpoints: str = "/tmp/nextpage-checkpoints",
+    checkpoints: str = CHECKPOINTS,
+    accelerator: str = "",
+    node_pool: str = "",
+    nodes: int = 1,
     training_processes: int = 1,
     served_from: str = "RELEASE",
     rollout: str = "",
@@ -52,7 +57,10 @@ def recommender(
         release_name: Names the release and its feature services.
         feature_environment: Feast's stores: local (DuckDB, SQLite) or cluster (Redis).
         checkpoints: A folder that outlives a killed train or align step, so that its retry goes on.
-        training_processes: Processes of training and of alignment on one machine, one a GPU.
+        accelerator: What a GPU is called in the cluster, such as nvidia.com/gpu. Empty: training runs on CPUs.
+        node_pool: A label of the nodes that train, key=value, whose taint is tolerated. Empty: any node.
+        nodes: Nodes of training and of alignment; more than one are a TrainJob of Kubeflow Trainer.
+        training_processes: Processes of training and of alignment on each node, one a GPU.
         served_from: The release's path in the command that the report shows.
         rollout: Where and how the release is rolled out, YAML or JSON text as in components/deploy/README.md. Empty: it
             is not deployed.
@@ -74,22 +82,27 @@ def recommender(
     healthy = require(verdict=tokenized.outputs["verdict"]).set_display_name("require healthy codes")
     tokenizer = tokenized.outputs["tokenizer"]
 
+    placed = place(accelerator=accelerator, node_pool=node_pool, nodes=nodes, processes=training_processes)
+    machines = {"accelerator": accelerator, "node_pool": node_pool, "nodes": nodes, "processes": training_processes}
+
     trained = train(
         recipe=resolved,
         features=store,
         tokenizer=tokenizer,
         clean=clean,
         checkpoints=checkpoints,
-        processes=training_processes,
+        **machines,
     ).after(healthy)
+    run_at(trained, placed.outputs)
 
     aligned = align(
         base=trained.outputs["candidate"],
         features=store,
         clean=clean,
         checkpoints=checkpoints,
-        processes=training_processes,
+        **machines,
     )
+    run_at(aligned, placed.outputs)
     candidate = aligned.outputs["candidate"]
 
     evaluated = evaluate(candidate=candidate, features=store, clean=clean)

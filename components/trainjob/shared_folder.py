@@ -17,6 +17,7 @@ def share(arguments: Mapping[str, Path]) -> dict[str, Path]:
     output = arguments["output"]
     inputs = output / "inputs"
     inputs.mkdir(parents=True, exist_ok=True)
+    output.chmod(0o777)  # the nodes may run as another user than the step
     return {name: output if name == "output" else _copy(path, inputs / name) for name, path in arguments.items()}
 
 

@@ -17,6 +17,7 @@ STEPS = {
     "validate",
     "features",
     "tokenize",
+    "place",
     "train",
     "align",
     "evaluate",
@@ -38,10 +39,19 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return compiled(tmp_path_factory.mktemp("compiled"), "recommender")
 
 
+@pytest.fixture(scope="module")
+def on_kubernetes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What each executor's pod asks of the cluster: the second document."""
+    (path, *_) = compile_pipelines(tmp_path_factory.mktemp("platform"))
+    _, platform = yaml.safe_load_all(path.read_text())
+    asked: dict[str, Any] = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    return asked
+
+
 def compiled(folder: Path, name: str) -> dict[str, Any]:
     found = {path.stem: path for path in compile_pipelines(folder)}
     assert found[name].stat().st_size < 1 << 20
-    loaded: dict[str, Any] = yaml.safe_load(found[name].read_text())
+    loaded: dict[str, Any] = next(yaml.safe_load_all(found[name].read_text()))
     return loaded
 
 
@@ -54,7 +64,7 @@ def test_the_run_form_has_at_most_fifteen_parameters_each_with_a_default_and_a_d
     spec: dict[str, Any],
 ) -> None:
     parameters = spec["root"]["inputDefinitions"]["parameters"]
-    assert 10 <= len(parameters) <= 15 - 3  # accelerator, node pool and nodes are to come
+    assert 10 <= len(parameters) <= 15
     for name, parameter in parameters.items():
         assert "defaultValue" in parameter or parameter.get("isOptional"), name
         assert len(parameter["description"]) > 10, name
@@ -80,6 +90,26 @@ def test_what_is_evaluated_and_released_is_what_align_hands_on_whatever_its_verd
         assert source == {"outputArtifactKey": "candidate", "producerTask": "align"}, step
     required = [task["inputs"]["artifacts"]["verdict"] for name, task in tasks.items() if name.startswith("require")]
     assert "align" not in {verdict["taskOutputArtifact"]["producerTask"] for verdict in required}
+
+
+def test_steps_that_learn_run_where_the_form_says_and_keep_checkpoints_on_the_claim(
+    spec: dict[str, Any], on_kubernetes: dict[str, Any]
+) -> None:
+    assert set(on_kubernetes) == {"exec-train", "exec-align"}
+    for name, asked in on_kubernetes.items():
+        accelerator = spec["deploymentSpec"]["executors"][name]["container"]["resources"]["accelerator"]
+        assert "place-accelerator'" in accelerator["resourceType"]
+        assert "place-accelerators'" in accelerator["resourceCount"]
+        selector = asked["nodeSelector"]["nodeSelectorJson"]["taskOutputParameter"]
+        (toleration,) = (entry["tolerationJson"]["taskOutputParameter"] for entry in asked["tolerations"])
+        assert [selector["outputParameterKey"], toleration["outputParameterKey"]] == ["node_selector", "tolerations"]
+        (claim,) = asked["pvcMount"]
+        assert (claim["constant"], claim["mountPath"]) == ("nextpage-checkpoints", "/checkpoints")
+        inputs = spec["root"]["dag"]["tasks"][name.removeprefix("exec-")]["inputs"]["parameters"]
+        for parameter in ("accelerator", "node_pool", "nodes"):
+            assert inputs[parameter] == {"componentInputParameter": parameter}, name
+    checkpoints = spec["root"]["inputDefinitions"]["parameters"]["checkpoints"]
+    assert checkpoints["defaultValue"] == "/checkpoints"
 
 
 def test_steps_that_act_are_never_cached(spec: dict[str, Any]) -> None:

@@ -41,8 +41,8 @@ class Running:
 class Trainer:
     """`fates` of the TrainJobs in the order of their creation; the last one is that of all that follow:
 
-    completes, fails, deadline, preempted; recovers (one pod is preempted, all start anew, and then it fails by itself);
-    queued (Kueue holds it for a while, then it completes).
+    completes, fails, preempted; deadline (a pod is preempted, and then time is up); recovers (a pod is preempted, all
+    start anew, and then it fails by itself); queued (Kueue holds it for a while, then it completes).
     """
 
     server: ApiServer
@@ -81,11 +81,11 @@ class Trainer:
             live["spec"]["suspend"] = False
             self._condition(key, "Suspended", "False", "Resumed", "TrainJob is resumed")
             self._start(key, restart=0)
-        if job.fate in ("preempted", "recovers") and job.age == LASTS // 2:
+        if job.fate in ("preempted", "recovers", "deadline") and job.age == LASTS // 3:
             self._disrupt(job.pods[0])
-            if job.fate == "recovers":
-                self._end_pods(job)
-                self._start(key, restart=1)
+        if job.fate == "recovers" and job.age == 2 * LASTS // 3:
+            self._end_pods(job)
+            self._start(key, restart=1)
         if job.age < LASTS:
             return
         job.ended = True
