@@ -14,6 +14,7 @@ def features(
     metrics: dsl.Output[dsl.Metrics],
     version: str = "dev",
     environment: str = "local",
+    engine: str = "duckdb",
 ) -> None:
     """Fill a Feast store from a clean dataset folder; see components/features/README.md.
 
@@ -25,6 +26,7 @@ def features(
         metrics: Rows, seconds and peak memory.
         version: Names the feature services: recommender_<version>.
         environment: The stores: local (DuckDB, SQLite) or cluster (Redis).
+        engine: Computes the features: duckdb in this pod, or spark where Spark's own settings say.
     """
     from pathlib import Path
 
@@ -41,6 +43,7 @@ def features(
             parse_recipe(Path(recipe.path).read_text()).part("features", FeaturesConfig),
             version=version,
             environment=environment,
+            engine=engine,
         )
     Path(card.path).write_text(card_of(summary))
     for name in ("events", "users", "items", "snapshots", "training_rows", "evaluation_rows"):

@@ -17,12 +17,16 @@ import numpy as np
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyspark.sql
     from great_expectations import ExpectationSuite
     from great_expectations.core import ExpectationValidationResult
     from great_expectations.core.batch_definition import BatchDefinition
     from great_expectations.expectations.expectation import Expectation
 
 SUITES = Path(__file__).parent / "suites"
+
+ROW = "row"
+"""The column of a Spark frame that holds the row number: such a frame has no index and no order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +56,10 @@ class Finding:
     @property
     def rows(self) -> np.ndarray:
         """Row numbers, from 0, that break the expectation: int64 [count]."""
-        return np.asarray(self.result.result["unexpected_index_list"], dtype=np.int64)
+        found = self.result.result["unexpected_index_list"]
+        if found and isinstance(found[0], dict):  # of a Spark frame, which has a column instead of an index
+            found = sorted(one[ROW] for one in found)
+        return np.asarray(found, dtype=np.int64)
 
     @property
     def by_row(self) -> bool:
@@ -100,25 +107,30 @@ def asked(table: str, stage: str) -> "list[Expectation]":
     return [one for one in load_suite(table).expectations if one.meta["stage"] == stage]
 
 
-def check(frame: "pd.DataFrame", *, table: str, stage: str, parameters: Mapping[str, float]) -> tuple[Finding, ...]:
-    """Ask the suite's expectations of a stage about a frame whose index is the row number.
+def check(
+    frame: "pd.DataFrame | pyspark.sql.DataFrame", *, table: str, stage: str, parameters: Mapping[str, float]
+) -> tuple[Finding, ...]:
+    """Ask the suite's expectations of a stage about a frame whose index, or column `row` on Spark, is the row number.
 
     Returns the findings in the suite's order. Raises RuntimeError where an expectation could not be evaluated: that is
     a fault of a suite, never a success. Each column is a batch of its own, for the library copies the whole batch for
-    each expectation on a column with nulls.
+    each expectation on a column with nulls. The rows that break an expectation come to this process, wherever the frame
+    lies: the bounds on quarantine say how many those can be.
     """
     from great_expectations import ExpectationSuite
 
-    measured = frame.iloc[0].to_dict() if len(frame) == 1 else {}
+    on_spark = not hasattr(frame, "iloc")
+    keys, found_rows = ([ROW], {"unexpected_index_column_names": [ROW]}) if on_spark else ([], {})
+    measured = frame.iloc[0].to_dict() if not on_spark and len(frame) == 1 else {}
     expectations = asked(table, stage)
     findings: dict[str, Finding] = {}
     for column in dict.fromkeys(one.column for one in expectations):
         report = (
-            _batches()
-            .get_batch({"dataframe": frame[[column]]})
+            _batches("spark" if on_spark else "pandas")
+            .get_batch({"dataframe": frame[[*keys, column]]})
             .validate(
                 ExpectationSuite(name=table, expectations=[one for one in expectations if one.column == column]),
-                result_format={"result_format": "COMPLETE", "return_unexpected_index_query": False},
+                result_format={"result_format": "COMPLETE", "return_unexpected_index_query": False} | found_rows,
                 expectation_parameters=dict(parameters),
             )
         )
@@ -131,7 +143,7 @@ def check(frame: "pd.DataFrame", *, table: str, stage: str, parameters: Mapping[
 
 
 @cache
-def _batches() -> "BatchDefinition":
+def _batches(engine: str) -> "BatchDefinition":
     """Where frames become batches: a context in memory, that writes no files and shows no bars."""
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
@@ -139,8 +151,6 @@ def _batches() -> "BatchDefinition":
     context = gx.get_context(mode="ephemeral")
     context.enable_analytics(False)
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    return (
-        context.data_sources.add_pandas("facts")
-        .add_dataframe_asset("column")
-        .add_batch_definition_whole_dataframe("all")
-    )
+    sources = context.data_sources
+    source = sources.add_spark("facts", persist=False) if engine == "spark" else sources.add_pandas("facts")
+    return source.add_dataframe_asset("column").add_batch_definition_whole_dataframe("all")
