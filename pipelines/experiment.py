@@ -222,7 +222,7 @@ def _rollout(folder: Path, config: ExperimentConfig) -> RolloutConfig:
         canary=config.canary,
         slow_ms=config.slow_ms,
         attribution_window_s=60.0,
-        ready_s=120.0,
+        ready_s=300.0,
         linger_s=0.2,
         folder=str(folder / "rollout"),
         port=free_port(),
