@@ -44,7 +44,7 @@ OUTSIDE: dict[str, Any] = {
 }
 NOTHING: dict[str, Any] = {
     "pipelines": {"install": "none"},
-    "training": {"runtime": False},
+    "training": {"runtime": False, "checkpoints": {"create": False}},
     "featureStore": {"enabled": False},
     "redis": {"enabled": False},
     "serving": {"enabled": False},

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -58,6 +59,18 @@ def run(chart: Path, case: Case, command: str, *, helm: int = 4, extra: tuple[st
     if done.returncode:
         raise Refused((done.stderr or done.stdout).strip())
     return done.stdout
+
+
+def notes(chart: Path, case: Case, *, helm: int = 4) -> str:
+    """What is shown after an installation. Offline Helm shows none, so a copy of them is rendered as an object."""
+    copied = chart.parent / "notes" / "nextpage"
+    if not copied.exists():
+        shutil.copytree(chart, copied)
+        text = (copied / "templates" / "NOTES.txt").read_text()
+        (copied / "templates" / "_notes.tpl").write_text('{{- define "notes" -}}\n' + text + "{{- end }}\n")
+        (copied / "templates" / "notes.yaml").write_text('notes: {{ include "notes" . | quote }}\n')
+    [document] = documents(run(copied, case, "template", helm=helm, extra=("--show-only=templates/notes.yaml",)))
+    return str(document["notes"])
 
 
 def changed(values: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:

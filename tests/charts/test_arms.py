@@ -1,15 +1,18 @@
 """Chart and rollout write the same objects for the same releases, so that either may go on where the other stood."""
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from components.deploy.config import read_rollout
 from serving.rollout.httproute import HttpRoute
 from serving.rollout.release import Autoscaling, Pods, Release, Transformer
 from serving.rollout.state import Phase, State
 from tests.charts.cases import CONTROL, SCALED, TREATMENT, TWO_ARMS
-from tests.charts.rendering import Case, Manifest, changed, identity, render
+from tests.charts.rendering import Case, Manifest, changed, identity, notes, render
 
 SERVICE, ACCOUNT = "shop-nextpage", "shop-nextpage-serving"
 STRATEGY = HttpRoute(service=SERVICE, namespace="team", hostnames=("nextpage.example.com",))
@@ -84,10 +87,26 @@ def test_pipelines_may_write_arms_only_where_they_own_them(
     assert bool(verbs - {"get", "list", "watch"}) == may_write
 
 
-def test_the_rollouts_rights_are_those_that_its_page_names(rendered: dict[str, list[Manifest]]) -> None:
-    page = (Path(__file__).resolve().parents[2] / "docs" / "rollout.md").read_text()
-    rows = [line.split("|")[1:4] for line in page.splitlines() if line.startswith("| `")]
-    named = {(group.strip(" `"), thing.strip()): set(verbs.strip().split(", ")) for group, thing, verbs in rows}
-    [role] = [m for m in rendered["default"] if identity(m) == "Role/shop-nextpage-rollout"]
-    for rule in role["rules"]:
-        assert named[rule["apiGroups"][0], rule["resources"][0]] == set(rule["verbs"])
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+RIGHTS = r"^\| `?([\w.]+)`? \| ([\w/]+) \| ([\w, ]+?) *(?:\(.*)?\|$"  # a row of a page's table: group, resources, verbs
+
+
+@pytest.mark.parametrize(("page", "role"), [("rollout", "rollout"), ("cluster_training", "trainjobs")])
+def test_the_rights_of_steps_are_those_that_their_page_names(
+    rendered: dict[str, list[Manifest]], page: str, role: str
+) -> None:
+    rows = re.findall(RIGHTS, (DOCS / f"{page}.md").read_text(), re.MULTILINE)
+    named = {(group.replace("core", ""), thing): set(verbs.split(", ")) for group, thing, verbs in rows}
+    [found] = [m for m in rendered["default"] if identity(m) == f"Role/shop-nextpage-{role}"]
+    given = {
+        (rule["apiGroups"][0], thing): set(rule["verbs"]) for rule in found["rules"] for thing in rule["resources"]
+    }
+    assert given == {known: verbs for known, verbs in named.items() if "get" in verbs or "list" in verbs}
+
+
+def test_the_notes_tell_a_rollout_all_that_this_installation_knows(chart: Path) -> None:
+    [told] = [line for line in notes(chart, Case(name="", values={"serving": {"gpus": 1}})).splitlines() if "{" in line]
+    config = read_rollout(json.dumps(json.loads(told) | {"storage": "s3://m/{hash}", "records": "r", "events": "e"}))
+    assert (config.service, config.namespace, config.hostnames) == (SERVICE, "team", ("nextpage.example.com",))
+    assert config.gateway == STRATEGY.gateway
+    assert config.pods == Pods(replicas=2, cpu="2", memory="4Gi", gpus=1, service_account=ACCOUNT)

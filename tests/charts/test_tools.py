@@ -4,10 +4,11 @@ import stat
 from pathlib import Path
 
 import pytest
+import yaml
 
 from charts import readme, verify
 from tests.charts.conftest import SOURCE
-from tests.charts.rendering import Manifest
+from tests.charts.rendering import Case, Manifest, render
 
 
 def test_the_page_of_values_is_current() -> None:
@@ -27,17 +28,14 @@ def test_the_feature_servers_settings_are_the_repositorys() -> None:
 
 
 def test_a_pipelines_resource_is_what_was_compiled(chart: Path, rendered: dict[str, list[Manifest]]) -> None:
-    import yaml
-
-    compiled = yaml.safe_load((chart / "files" / "pipelines" / "recommender.yaml").read_text().partition("\n---\n")[0])
+    compiled, platform = yaml.safe_load_all((chart / "files" / "pipelines" / "recommender.yaml").read_text())
     versions = [m for m in rendered["default"] if m["kind"] == "PipelineVersion"]
     [version] = [m for m in versions if m["spec"]["pipelineName"] == compiled["pipelineInfo"]["name"]]
     assert version["spec"]["pipelineSpec"] == compiled
+    assert version["spec"]["platformSpec"] == platform  # claims, node pools
 
 
 def test_every_steps_image_moves_with_the_registry(rendered: dict[str, list[Manifest]], chart: Path) -> None:
-    from tests.charts.rendering import Case, render
-
     values = {"images": {"registry": "mirror.example.com/np"}}
     for version in (m for m in render(chart, Case(name="", values=values)) if m["kind"] == "PipelineVersion"):
         executors = version["spec"]["pipelineSpec"]["deploymentSpec"]["executors"].values()

@@ -14,12 +14,15 @@
 {{- .Values.serving.service | default (include "nextpage.fullname" .) -}}
 {{- end }}
 
-{{- define "nextpage.queue" -}}
-{{- include "nextpage.fullname" . }}-training
-{{- end }}
-
 {{- define "nextpage.redis.address" -}}
 {{- .Values.redis.address | default (printf "%s-redis.%s.svc:6379" (include "nextpage.fullname" .) .Release.Namespace) -}}
+{{- end }}
+
+{{/* What a rollout must be told of this installation, as JSON: the beginning of a run's field `rollout`. */}}
+{{- define "nextpage.rollout" -}}
+{{- $serving := .Values.serving -}}
+{{- $pods := pick $serving "replicas" "cpu" "memory" "gpus" | merge (dict "service_account" (printf "%s-serving" (include "nextpage.fullname" .))) -}}
+{{- dict "service" (include "nextpage.service" .) "namespace" .Release.Namespace "hostnames" $serving.hostnames "gateway" (list $serving.gateway.namespace $serving.gateway.name) "pods" $pods | toJson -}}
 {{- end }}
 
 {{/* Feast's online server, however it is run. */}}
