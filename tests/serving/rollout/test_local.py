@@ -1,5 +1,6 @@
 """The same state machine over real processes behind a real Envoy."""
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -159,6 +160,22 @@ def test_the_next_process_finds_what_runs_and_starts_what_died(machine: Machine)
     machine.process().resume()
     assert machine.asked(10, "treatment") == {"r2": 10}
     assert machine.pid("r1") == before["r1"]
+
+
+def test_what_was_started_outlives_the_process_that_started_it(machine: Machine) -> None:
+    starter = multiprocessing.get_context("spawn").Process(target=_start, args=(machine.folder, machine.port))
+    starter.start()
+    starter.join()
+    assert starter.exitcode == 0
+    time.sleep(0.5)  # for whatever ends with it
+    machine.process()  # so that the fixture ends what runs
+    assert machine.asked(3) == {"r1": 3}
+
+
+def _start(folder: Path, port: int) -> None:
+    machine = Machine(folder)
+    machine.port = port
+    machine.process().start(a_local_release("r1"))
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
