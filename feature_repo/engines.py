@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,9 +92,15 @@ class Spark:
 
 
 def spark_session() -> "SparkSession":
-    """Python workers run what this process runs; times are those of UTC."""
+    """Python workers run what this process runs.
+
+    Times are those of UTC, in this process too: PySpark hands over moments without a zone, and Feast compares them with
+    Spark's own.
+    """
     from pyspark.sql import SparkSession
 
+    os.environ["TZ"] = "UTC"
+    time.tzset()
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     session = SparkSession.builder.appName("nextpage").config("spark.sql.session.timeZone", "UTC").getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
