@@ -109,6 +109,13 @@ def test_late_duplicate_and_unmatched_feedback_counts_for_nothing_and_is_counted
     assert counts(found) == (1, 1, 2)
 
 
+def test_late_event_does_not_take_the_place_of_one_in_time_that_was_held_up(tmp_path: Path) -> None:
+    events = [said("1", "a", "clicked", 8), said("1", "a", "clicked", 5, received=9)]
+    found = attribute(write(tmp_path, exposures=shown("1", 0, "a"), feedback=events), window=WINDOW)
+    assert outcomes(found) == [("1", "a", True, False, None)]
+    assert counts(found) == (1, 0, 0)
+
+
 def test_client_whose_clock_is_ahead_is_taken_at_the_servers_time(tmp_path: Path) -> None:
     write(tmp_path, exposures=shown("1", 0, "a"), feedback=[said("1", "a", "clicked", 50_000, received=1)])
     assert outcomes(attribute(tmp_path, window=WINDOW)) == [("1", "a", True, False, None)]
