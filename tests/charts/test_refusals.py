@@ -57,6 +57,7 @@ BY_SCHEMA: list[tuple[str, Any, str]] = [
     ("objectStore.identityAnnotations", {"a": 1}, "got number, want string"),
     ("monitoring.interval", "half a minute", "does not match pattern"),
     ("monitoring.slowestSeconds", 0, "exclusiveMinimum: got 0, want 0"),
+    ("networkPolicy.gatewayNamespaces", [], "minItems: got 0, want 1"),
     ("networkPolicy.apiServerPorts", [], "minItems: got 0, want 1"),
 ]
 
