@@ -27,8 +27,8 @@ primary: {{metric: orders per slate, minimum_effect: 0.05}}
 guardrails:
   - {{metric: clicks per item, margin: 0.05}}
   - {{metric: value per slate, margin: 0.1}}
-  - {{metric: fallbacks, direction: decrease, margin: 0.01, absolute: true}}
-  - {{metric: errors, direction: decrease, margin: 0.01, absolute: true}}
+  - {{metric: fallbacks, direction: decrease, margin: 0.02, absolute: true}}
+  - {{metric: errors, direction: decrease, margin: 0.02, absolute: true}}
   - {{metric: slow requests, direction: decrease, margin: 0.05, absolute: true}}
 horizon_days: 28
 minimum_users: 100

@@ -1,8 +1,8 @@
 """A server of a release that needs no model, with the event log of the real one: `python shop.py --release …`.
 
 What it knows by heart, as weights would, is the code of each item: item `i0007` has the row 7. It recommends what the
-user had last, by code; without the recipe's repeat prior every second item of it. So a release whose items were
-permuted among codes names other items, though it answers as well as any.
+user had last, by code; without the recipe's repeat prior something else in every second place. So a release whose items
+were permuted among codes names other items, though it answers as well as any.
 """
 
 import argparse
@@ -47,14 +47,17 @@ def main(release: Path, port: int, events: Path, flush_s: float) -> None:
     manifest = verify(release)
     served = ServedRelease(name=manifest.name, hash=manifest.hash, feature_service=manifest.feature_service)
     item_ids = SemanticIds.read(release / "semantic_ids.parquet").item_ids
-    step = 1 if read_recipe(release / "recipe.yaml").sections["repeat_prior"]["weight"] else 2
+    has_prior = bool(read_recipe(release / "recipe.yaml").sections["repeat_prior"]["weight"])
     log = EventLog(ParquetSink(events), EventLogConfig(flush_s=flush_s))
 
     def slate(asked: SlateRequest) -> Slate:
-        latest = list(dict.fromkeys(reversed(asked.history.items)))[: asked.k : step]
+        latest = [int(item[1:]) for item in dict.fromkeys(reversed(asked.history.items))]
+        others = [row for row in reversed(range(len(item_ids))) if row not in latest]
+        slots = zip(latest, latest if has_prior else others, strict=False)
+        rows = [(own, other)[place % 2] for place, (own, other) in enumerate(slots)][: asked.k]
         items = [
-            SlateItem(item_id=str(item_ids[int(item[1:])]), score=-1.0 - place, position=place, text=None)
-            for place, item in enumerate(latest)
+            SlateItem(item_id=str(item_ids[row]), score=-1.0 - place, position=place, text=None)
+            for place, row in enumerate(rows)
         ]
         return Slate(
             request_id=asked.request_id,

@@ -29,7 +29,7 @@ from tests.synthetic import write_dataset
 AB, BAD, RATIO = ACTS
 QUICK = ExperimentConfig(
     acts=(
-        replace(AB, looks=(2, 14, 28)),
+        replace(AB, looks=(2, 14, 21, 28)),
         replace(BAD, ramp=(50, 100), looks=(4, 7, 14, 28)),
         replace(RATIO, looks=(4, 7, 14, 28), lost=0.5),
     ),
