@@ -105,8 +105,10 @@ def test_the_rights_of_steps_are_those_that_their_page_names(
 
 
 def test_the_notes_tell_a_rollout_all_that_this_installation_knows(chart: Path) -> None:
-    [told] = [line for line in notes(chart, Case(name="", values={"serving": {"gpus": 1}})).splitlines() if "{" in line]
+    values = {"serving": {"gpus": 1, "autoscaling": {"mostReplicas": 8}}}
+    [told] = [line for line in notes(chart, Case(name="", values=values)).splitlines() if "{" in line]
     config = read_rollout(json.dumps(json.loads(told) | {"storage": "s3://m/{hash}", "records": "r", "events": "e"}))
     assert (config.service, config.namespace, config.hostnames) == (SERVICE, "team", ("nextpage.example.com",))
     assert config.gateway == STRATEGY.gateway
-    assert config.pods == Pods(replicas=2, cpu="2", memory="4Gi", gpus=1, service_account=ACCOUNT)
+    assert config.pods == SCALING.pods
+    assert config.autoscaling == SCALING.autoscaling

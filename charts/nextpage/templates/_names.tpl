@@ -22,7 +22,13 @@
 {{- define "nextpage.rollout" -}}
 {{- $serving := .Values.serving -}}
 {{- $pods := pick $serving "replicas" "cpu" "memory" "gpus" | merge (dict "service_account" (printf "%s-serving" (include "nextpage.fullname" .))) -}}
-{{- dict "service" (include "nextpage.service" .) "namespace" .Release.Namespace "hostnames" $serving.hostnames "gateway" (list $serving.gateway.namespace $serving.gateway.name) "pods" $pods | toJson -}}
+{{- $told := dict "service" (include "nextpage.service" .) "namespace" .Release.Namespace "hostnames" $serving.hostnames "gateway" (list $serving.gateway.namespace $serving.gateway.name) "pods" $pods -}}
+{{- with $serving.autoscaling -}}
+{{- if .mostReplicas -}}
+{{- $_ := set $told "autoscaling" (dict "prometheus" .prometheus "most_replicas" .mostReplicas "in_flight" .inFlight) -}}
+{{- end -}}
+{{- end -}}
+{{- $told | toJson -}}
 {{- end }}
 
 {{/* Feast's online server, however it is run. */}}
