@@ -70,7 +70,8 @@ def experiment(
     from pipelines.summary import add_verdicts
 
     if not (folder / "release").is_dir():
-        raise typer.BadParameter(f"{folder} holds no release: name the folder of a run that came to its end")
+        typer.secho(f"{folder} holds no release: name the folder of a run that came to its end", fg="red", err=True)
+        raise typer.Exit(1)
     result = run_experiments(Run(folder=folder), ExperimentConfig(requests=requests))
     add_verdicts(folder, result)
     add_experiments(folder / "report.html", result)
