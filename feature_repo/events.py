@@ -90,14 +90,14 @@ def slices(logs: ir.Table, held: ir.Table, end: int, config: FeaturesConfig) -> 
 
     @ibis.udf.scalar.python(signature=(("array<int64>", "array<int64>", "int64"), "array<array<int64>>"))
     def cut(time, behaviour, training_end):  # type: ignore[no-untyped-def]
-        events = np.searchsorted(time, training_end)
-        cut = cut_slices(
+        events = int(np.searchsorted(time, training_end))
+        found = cut_slices(
             user=np.zeros(events, np.int64),
             time=np.asarray(time[:events], np.int64),
             positive=np.asarray(behaviour[:events], np.int64) > 0,
             config=config,
         )
-        return [[int(one) for one in pair] for pair in zip(cut.target_from, cut.as_of, strict=True)]
+        return [[int(one) for one in pair] for pair in zip(found.target_from, found.as_of, strict=True)]
 
     first = held.group_by("user_id").agg(training_end=held.moment.min())
     ends = logs.left_join(first, "user_id").select(
