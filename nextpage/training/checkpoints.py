@@ -1,4 +1,7 @@
-"""Checkpoints that are whole or absent: written aside, moved into place, the last few kept."""
+"""Checkpoints that are whole or absent: written aside, moved into place, the last few kept.
+
+One file of whole tensors, so that another number of processes or another ZeRO stage goes on from it.
+"""
 
 import os
 import re
@@ -7,20 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from nextpage.training import engine_state
 
 NAME = re.compile(r"step-(\d{8})")
 PARTIAL = "partial"
+STATE = "state.safetensors"
 
 
 def save(engine: Any, folder: Path, step: int, *, keep: int) -> None:
-    """Save a DeepSpeed engine after `step` steps. Every process calls this; the first one moves and prunes."""
-    first = dist.get_rank() == 0
-    if first:
+    """Save a DeepSpeed engine after `step` steps. Every process calls this; the first one writes, moves and prunes."""
+    state = engine_state.read(engine)
+    if dist.get_rank() == 0:
         shutil.rmtree(folder / PARTIAL, ignore_errors=True)
-    dist.barrier()
-    engine.save_checkpoint(str(folder / PARTIAL), tag="state", save_latest=False)
-    dist.barrier()
-    if first:
+        (folder / PARTIAL).mkdir()
+        save_file(state, folder / PARTIAL / STATE)
         _sync(folder / PARTIAL)
         os.replace(folder / PARTIAL, folder / f"step-{step:08d}")
         for old in steps(folder)[:-keep]:
@@ -32,13 +38,10 @@ def resume(engine: Any, folder: Path) -> int:
     """Load the newest checkpoint; how many steps it has done (0 where there is none)."""
     found = steps(folder)
     if not found:
+        engine_state.begin(engine)
         return 0
-    path, _ = engine.load_checkpoint(str(folder / f"step-{found[-1]:08d}"), tag="state")
-    if path is None:
-        raise RuntimeError(
-            f"checkpoint {folder}/step-{found[-1]:08d} cannot be read by this run: was it made by another number of "
-            "processes or another ZeRO stage?"
-        )
+    with safe_open(folder / f"step-{found[-1]:08d}" / STATE, framework="pt") as state:
+        engine_state.write(engine, state.get_tensor, found[-1])
     return found[-1]
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,6 +53,15 @@ def _losses(folder: Path) -> list[float]:
     return [line["loss"] for line in lines]
 
 
+def _go_on(before: Path, folder: Path, *settings: str, processes: int = 0) -> list[float]:
+    """The losses of a run that takes over at step 9 of another."""
+    folder.mkdir()
+    shutil.copytree(before / "step-00000009", folder / "step-00000009")
+    lines = (before / "log.jsonl").read_text().splitlines(keepends=True)
+    (folder / "log.jsonl").write_text("".join(lines[:9]))
+    return _run(folder, *settings, processes=processes)
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed")
@@ -69,13 +79,21 @@ def test_training_lowers_the_loss_and_changes_every_parameter(undisturbed: Path)
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
-def test_two_processes_have_the_losses_of_one_at_every_zero_stage(
+def test_two_processes_have_the_losses_of_one_at_every_zero_stage_and_one_goes_on_where_they_stood(
     undisturbed: Path, tmp_path: Path, stage: int
 ) -> None:
-    losses = _run(tmp_path, f"zero_stage={stage}", processes=2)
+    both = tmp_path / "both"
+    losses = _run(both, f"zero_stage={stage}", processes=2)
     assert losses == pytest.approx(_losses(undisturbed), abs=2e-4)
-    weights, expected = load_file(tmp_path / "weights.safetensors"), load_file(undisturbed / "weights.safetensors")
+    weights, expected = load_file(both / "weights.safetensors"), load_file(undisturbed / "weights.safetensors")
     assert max(float((weights[name] - expected[name]).abs().max()) for name in expected) < 5e-3
+    assert _go_on(both, tmp_path / "one") == pytest.approx(losses, abs=2e-4)
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_two_processes_go_on_where_one_stood(undisturbed: Path, tmp_path: Path, stage: int) -> None:
+    losses = _go_on(undisturbed, tmp_path / "both", f"zero_stage={stage}", processes=2)
+    assert losses == pytest.approx(_losses(undisturbed), abs=2e-4)
 
 
 def test_torchrun_with_one_process_has_the_losses_of_a_plain_process(undisturbed: Path, tmp_path: Path) -> None:
@@ -92,7 +110,7 @@ def test_a_run_killed_at_any_step_goes_on_with_the_losses_of_an_undisturbed_one(
         time.sleep(0.02)
     process.kill()
     process.wait()
-    (tmp_path / checkpoints.PARTIAL / "state").mkdir(parents=True, exist_ok=True)  # as if hit while saving
+    (tmp_path / checkpoints.PARTIAL).mkdir(exist_ok=True)  # as if hit while saving
     assert _run(tmp_path) == pytest.approx(_losses(undisturbed), abs=1e-6), f"killed after step {at_step}"
     resumed, expected = load_file(tmp_path / "weights.safetensors"), load_file(undisturbed / "weights.safetensors")
     assert all(torch.allclose(resumed[name], expected[name], atol=1e-6) for name in expected)
