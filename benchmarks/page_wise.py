@@ -28,6 +28,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from bases import TITLE, Data, arguments, base, figures, prepare, trial_of
+from safetensors.torch import load_file
 
 from nextpage.decoding.eager import EagerEngine
 from nextpage.decoding.prompts import prompts_of
@@ -121,10 +122,10 @@ def losses(data: Data, candidate: Path) -> Result:
 
 
 def weights_at(model: Path, step: int) -> dict[str, torch.Tensor]:
-    """The weights (bf16) of a checkpoint."""
-    (path,) = (model / f"step-{step:08d}").rglob("mp_rank_00_model_states.pt")
-    module = torch.load(path, map_location="cpu", weights_only=False)["module"]
-    return {name.removeprefix("model."): weight for name, weight in module.items()}
+    """The weights of a checkpoint."""
+    weights = load_file(model / f"step-{step:08d}" / checkpoints.STATE)
+    own = "weight/model."
+    return {name.removeprefix(own): weight for name, weight in weights.items() if name.startswith(own)}
 
 
 def held_out_pages(data: Data) -> Sequences:
