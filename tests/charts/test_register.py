@@ -209,6 +209,7 @@ class Api(BaseHTTPRequestHandler):
         pass
 
 
+@pytest.mark.filterwarnings("ignore:This client only works with Kubeflow Pipeline")
 def test_the_real_client_says_it_with_the_pods_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "token").write_text("of-the-pod")
     monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"))
