@@ -35,7 +35,7 @@ QUICK = ExperimentConfig(
     ),
     requests=1_000,
     visits=1,
-    load=0.6,
+    load=0.35,
     measured=150,
     flush_s=0.1,
     slow_ms=60_000.0,  # a machine that is busy with other tests is no fault of a release
