@@ -16,30 +16,39 @@ from feast import FeatureStore
 ENVIRONMENTS = Path(__file__).parent / "environments"
 """A feature_store.yaml for each place where the platform runs, local and cluster, and for each on Spark."""
 
+SETTINGS = "feature_store.yaml"
+
 
 def create_store(folder: Path, environment: str, engine: str = "duckdb") -> FeatureStore:
-    """Put the environment's feature_store.yaml into the folder and open it; `engine` answers offline questions."""
-    template = ENVIRONMENTS / (f"{environment}.yaml" if engine == "duckdb" else f"{environment}-{engine}.yaml")
-    if not template.exists():
-        known = sorted(path.stem for path in ENVIRONMENTS.glob("*.yaml") if "-" not in path.stem)
+    """Put the environment's feature_store.yaml into the folder and open it.
+
+    With Spark as `engine`, offline questions go there, by settings of their own beside that file: whoever only reads
+    online opens the folder without Spark.
+    """
+    known = sorted(path.stem for path in ENVIRONMENTS.glob("*.yaml") if "-" not in path.stem)
+    if environment not in known:
         raise ValueError(f"feature store environment {environment!r} is unknown: use one of {known}")
-    shutil.copyfile(template, folder / "feature_store.yaml")
-    return open_store(folder)
+    shutil.copyfile(ENVIRONMENTS / f"{environment}.yaml", folder / SETTINGS)
+    if engine == "duckdb":
+        return open_store(folder)
+    settings = f"{engine}.yaml"
+    shutil.copyfile(ENVIRONMENTS / f"{environment}-{engine}.yaml", folder / settings)
+    return open_store(folder, settings)
 
 
-def open_store(folder: Path) -> FeatureStore:
+def open_store(folder: Path, settings: str = SETTINGS) -> FeatureStore:
     """The store of a features folder, wherever the folder lies now.
 
     Raises FileNotFoundError where there is none, ValueError where it names environment variables that are not set.
     """
     folder = folder.resolve()
-    settings = folder / "feature_store.yaml"
-    if not settings.exists():
-        raise FileNotFoundError(f"{folder} holds no feature_store.yaml: is it the output of the features step?")
-    missing = sorted(set(re.findall(r"\$\{([A-Z]\w*)\}", settings.read_text())) - set(os.environ))
+    path = folder / settings
+    if not path.exists():
+        raise FileNotFoundError(f"{folder} holds no {settings}: is it the output of the features step?")
+    missing = sorted(set(re.findall(r"\$\{([A-Z]\w*)\}", path.read_text())) - set(os.environ))
     if missing:
-        raise ValueError(f"{settings} needs the environment variables {missing}: set them")
-    return FeatureStore(repo_path=str(folder))
+        raise ValueError(f"{path} needs the environment variables {missing}: set them")
+    return FeatureStore(repo_path=str(folder), fs_yaml_file=path)
 
 
 @contextlib.contextmanager
