@@ -13,11 +13,13 @@ NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
 def work_folder(checkpoints: Path, inputs: Iterable[Path]) -> Path:
-    """The folder under `checkpoints` that is found again by the same input files, and by no others."""
+    """The folder under `checkpoints` that is found again by the same inputs, and by no others: files, or tables that an
+    engine wrote as folders of Parquet files."""
     digest = hashlib.sha256()
     for path in inputs:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        for part in sorted(path.rglob("*.parquet")) if path.is_dir() else [path]:
+            with part.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
     return checkpoints / digest.hexdigest()[:16]
 
 

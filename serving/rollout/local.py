@@ -30,7 +30,7 @@ GOING = (Phase.ROLLING_BACK, Phase.RESTORING)  # the candidate is needed no more
 def serve(release: Release, port: int) -> list[str]:
     """Nextpage's own server of the folder at `file:///…`: REST alone, model name `nextpage`."""
     folder = unquote(urlsplit(release.storage_uri).path)
-    server = [sys.executable, "-m", "serving", "--model_name", "nextpage"]
+    server = [sys.executable, "-m", "serving", "--model_name", "nextpage", "--enable_grpc", "false"]
     return [*server, "--release", folder, "--http_port", str(port)]
 
 

@@ -77,3 +77,13 @@ def test_a_work_folder_is_named_by_what_the_inputs_hold_and_by_nothing_else(tmp_
     assert first.parent == Path("checkpoints")
     assert named(c="dough", d="oven") == first
     assert len({first, named(a="dough", b="stove"), named(a="oven", b="dough"), named(a="dough")}) == 4
+
+
+def test_a_table_that_an_engine_wrote_as_a_folder_counts_by_its_files(tmp_path: Path) -> None:
+    (tmp_path / "training.parquet").mkdir()
+    part = tmp_path / "training.parquet" / "part-0.parquet"
+    named = []
+    for content in ("rows", "other rows", "rows"):
+        part.write_text(content)
+        named.append(work_folder(Path("checkpoints"), [tmp_path / "training.parquet"]))
+    assert named[0] == named[2] != named[1]
