@@ -36,7 +36,7 @@ class ReplayConfig:
 
     model_name: str = "nextpage"
     k: int = 10
-    in_flight: int = 16
+    in_flight: int = 32
     timeout_s: float = 10.0
     longest_s: float = 600.0
 
