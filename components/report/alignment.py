@@ -156,6 +156,7 @@ def _recipe(objective: str, rewards: dict[str, Any], alignment: dict[str, Any]) 
         ("steps", figure(alignment["loop"]["steps"])),
         ("prompts a step", figure(alignment["prompts"])),
         ("learning rate", f"{alignment['loop']['learning_rate']:.2g}"),
+        ("share of the way to the weights that training ended with", figure(alignment["interpolation"])),
     ]
 
 
