@@ -62,9 +62,11 @@ class Processes:
         return sorted(path.stem for path in self.folder.glob("*.json"))
 
     def alive(self, process: Process) -> bool:
-        """Whether it runs. A number that another program has got since is not it."""
-        if process.pid in self._children:
-            return self._children[process.pid].poll() is None
+        """Whether it runs. A number that another program has got since is not it, nor is one that is being ended: the
+        kernel has taken its arguments by then, and may take long for the rest."""
+        child = self._children.get(process.pid)
+        if child is not None and child.poll() is not None:
+            return False
         return _arguments(process.pid) == " ".join(process.argv)
 
     def stop(self, name: str) -> None:

@@ -70,7 +70,9 @@ def test_submit_sends_the_pipeline_with_its_parameters_and_says_where_the_run_is
     assert f"{host}/#/runs/details/r42" in result.output
     (run,) = handler.runs
     assert run["display_name"] == "tuesday"
-    assert run["pipeline_spec"]["pipelineInfo"]["name"] == "nextpage-recommender"
+    sent = run["pipeline_spec"]  # with what Kubernetes is asked for its pods
+    assert sent["pipeline_spec"]["pipelineInfo"]["name"] == "nextpage-recommender"
+    assert "kubernetes" in sent["platform_spec"]["platforms"]
     parameters = run["runtime_config"]["parameters"]
     assert parameters["release_name"] == "tuesday"
     assert parameters["settings"] == "training.steps=10"

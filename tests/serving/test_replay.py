@@ -97,7 +97,8 @@ def arm_of(user: str) -> str | None:
 
 
 def replayed(visits: Iterator[Visit], url: str, **settings: Any) -> Replayed:
-    return asyncio.run(replay(visits, url, arm_of, USERS, ReplayConfig(**settings)))
+    few = {"in_flight": 4, **settings}  # as many as the stand-in's queue of connections holds
+    return asyncio.run(replay(visits, url, arm_of, USERS, ReplayConfig(**few)))
 
 
 @pytest.fixture
