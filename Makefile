@@ -21,7 +21,8 @@ help: ## List the targets.
 
 setup: $(READY) ## Make .venv; the other targets do so too.
 
-# uv comes from the same constraints file. Where it cannot install, pip is asked.
+# uv comes from the same constraints file. Where it cannot install, pip is asked. The stubs of TensorRT would bring
+# TensorRT itself, which is no package of the index.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 13) or sys.exit(f"Nextpage needs Python 3.11 or 3.12, \
 	{sys.executable} is {sys.version.split()[0]}: name another by make PYTHON=python3.12")'
@@ -32,6 +33,7 @@ $(READY): pyproject.toml constraints.txt
 		--constraint constraints.txt --build-constraint constraints.txt --editable '.[dev]' \
 	|| { echo "uv could not install: trying pip."; \
 		PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --disable-pip-version-check --editable '.[dev]'; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps tensorrt-stubs
 	@touch $@
 
 demo: $(READY) ## Run the pipeline on The Complete Journey, then A/B tests of its release: all under runs/demo.
