@@ -43,7 +43,7 @@ OUTSIDE: dict[str, Any] = {
     "monitoring": {"labels": {"release": "kube-prometheus-stack"}},
 }
 NOTHING: dict[str, Any] = {
-    "pipelines": {"install": "none"},
+    "pipelines": {"install": "none", "records": {"create": False}},
     "training": {"runtime": False, "checkpoints": {"create": False}},
     "featureStore": {"enabled": False},
     "redis": {"enabled": False},

@@ -11,6 +11,7 @@ from tests.charts.cases import DIGEST, LONG
 from tests.charts.rendering import Manifest, identity, pod_of
 
 PART_OF = {"app.kubernetes.io/part-of": "nextpage"}
+NO_NETWORK = ("claims",)  # components whose pods speak to nobody
 KSERVE_LABELS = [{"component": "predictor"}, {"component": "transformer"}]  # KServe adds one of them to a pod
 KSERVE_SETS = (
     "ServingRuntime",
@@ -142,7 +143,7 @@ def test_a_network_policy_denies_by_default_and_another_allows_what_each_pod_nee
             labels = pod["metadata"]["labels"] | (PART_OF if manifest["kind"] == "ServingRuntime" else {})
             where = f"{case}: {identity(manifest)}"
             assert any(selects(p["podSelector"], labels) for p in denying), where
-            if manifest["kind"] != "ServingRuntime":
+            if manifest["kind"] != "ServingRuntime" and labels.get("app.kubernetes.io/component") not in NO_NETWORK:
                 named = [
                     p
                     for p in policies
@@ -179,7 +180,7 @@ def test_secrets_are_only_referred_to(everything: list[tuple[str, list[Manifest]
 
 
 def test_references_to_objects_of_the_chart_lead_to_them(everything: list[tuple[str, list[Manifest]]]) -> None:
-    theirs = {"kube-root-ca.crt", "nextpage-checkpoints"}
+    theirs = {"kube-root-ca.crt", "nextpage-checkpoints", "nextpage-records"}
     for case, manifests in everything:
         there = {(m["kind"], m["metadata"]["name"]) for m in manifests}
         for manifest, pod in pods(manifests):
@@ -252,6 +253,27 @@ def test_hooks_may_run_again_and_clean_up(everything: list[tuple[str, list[Manif
                 assert manifest["kind"] != "Job" or manifest["spec"]["ttlSecondsAfterFinished"], (
                     f"{case}: {identity(manifest)}"
                 )
+
+
+def test_no_sidecar_keeps_a_pod_that_ends_from_its_end(everything: list[tuple[str, list[Manifest]]]) -> None:
+    ending = {
+        identity(manifest): pod["metadata"]["labels"].get("sidecar.istio.io/inject")
+        for _, manifests in everything
+        for manifest, pod in pods(manifests)
+        if manifest["kind"] in ("Job", "Pod", "ClusterTrainingRuntime")
+    }
+    assert {name.partition("/")[0] for name in ending} == {"Job", "Pod", "ClusterTrainingRuntime"}
+    assert set(ending.values()) == {"false"}, ending
+
+
+def test_claims_are_given_to_the_user_of_pipelines_and_training(rendered: dict[str, list[Manifest]]) -> None:
+    for case, names in (("default", {"nextpage-checkpoints", "nextpage-records"}), ("outside", {"nextpage-records"})):
+        claims = {m["metadata"]["name"] for m in rendered[case] if m["kind"] == "PersistentVolumeClaim"}
+        [job] = [m for m in rendered[case] if m["kind"] == "Job" and "-claims-" in m["metadata"]["name"]]
+        spec = job["spec"]["template"]["spec"]
+        mounted = {v["persistentVolumeClaim"]["claimName"] for v in spec["volumes"] if "persistentVolumeClaim" in v}
+        assert claims == mounted == names, case
+        assert spec["securityContext"]["fsGroup"] == spec["securityContext"]["runAsUser"] == 65532
 
 
 def test_what_must_outlive_an_uninstall_is_kept(everything: list[tuple[str, list[Manifest]]]) -> None:

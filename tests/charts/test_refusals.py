@@ -26,6 +26,8 @@ BY_SCHEMA: list[tuple[str, Any, str]] = [
     ("pipelines.endpoint", "ml-pipeline:8888", "^https?://"),
     ("pipelines.multiUser", "yes", "got string, want boolean"),
     ("pipelines.runner", "", "does not match pattern"),
+    ("pipelines.records.size", "50", "(Mi|Gi|Ti)"),
+    ("pipelines.records.accessModes", ["ReadWriteMany"], "additional properties 'accessModes'"),
     ("pipelines.recurringRuns.gate.cron", "*/30 * * * *", "does not match pattern"),
     ("pipelines.recurringRuns.monitoring.enabled", "maybe", "'auto', true, false"),
     ("training.runtime", "true", "'auto', true, false"),

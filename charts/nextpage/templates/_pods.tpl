@@ -20,6 +20,11 @@ image: {{ include "nextpage.image" . | quote }}
 imagePullPolicy: {{ (index . 0).Values.images.pullPolicy }}
 {{- end }}
 
+{{/* Label of a pod that ends: a sidecar that goes on would keep it from ever being complete. */}}
+{{- define "nextpage.pod.ends" -}}
+sidecar.istio.io/inject: "false"
+{{- end }}
+
 {{- define "nextpage.pod.security" -}}
 runAsNonRoot: true
 runAsUser: 65532
