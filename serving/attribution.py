@@ -84,9 +84,9 @@ def evidence(
     `began`: the start of day 1, with its time zone; what was asked before is left out, and so is what has no user or
     no arm. Clicks and orders count on the day on which the server heard of them: a day that is over stays as it is.
     `popularity`: every item that exists, in either release, with its rank from 0 to 1 (`popularity_ranks`); items that
-    it lacks are invalid. A request is slow beyond `slow_ms`. `users`: `user_id`, once each, with `pre_…` and
-    `segment_…` columns; users that it lacks get 0 and "unknown". Raises ValueError for other columns, for a user who
-    stands there twice and for a `began` without time zone.
+    it lacks are invalid, as are those that a server left out. A request is slow beyond `slow_ms`. `users`: `user_id`,
+    once each, with `pre_…` and `segment_…` columns; users that it lacks get 0 and "unknown".
+    Raises ValueError for other columns, for a user who stands there twice and for a `began` without time zone.
     """
     if began.tzinfo is None:
         raise ValueError(f"the experiment began at {began}, in no time zone: write {began.isoformat()}+00:00")
@@ -213,7 +213,7 @@ _HAPPENED = """
         where epoch_us(time) >= $began
     ), moments as (
         select user_id, arm, time, 1 as requests, (outcome = 'failed')::int as errors,
-               (outcome = 'fallback')::int as fallbacks, (latency_ms > $slow_ms)::int as slow, latency_ms
+               (outcome = 'fallback')::int as fallbacks, (latency_ms > $slow_ms)::int as slow, latency_ms, invalid_items
         from requests
         union all by name
         select user_id, arm, time, 1 as exposures, (rank is null)::int as invalid_items,

@@ -79,7 +79,8 @@ class SlateItem:
 
 @dataclass(frozen=True, kw_only=True)
 class Slate:
-    """The answer to one request, best item first. `reason` is one of REASONS where it is degraded."""
+    """The answer to one request, best item first. `reason` is one of REASONS where it is degraded; `invalid_items`: how
+    many the search gave that may not be shown, and were left out."""
 
     request_id: str
     items: tuple[SlateItem, ...]
@@ -87,6 +88,7 @@ class Slate:
     release_hash: str
     degraded: bool
     reason: str | None
+    invalid_items: int = 0
 
 
 FIELDS = ("user_id", "history", "as_of", "k", "exclude", "filters", "stock", "seen", "request_id", "fallback")
@@ -210,6 +212,7 @@ def slate_to_json(slate: Slate) -> dict[str, Any]:
         "release": {"name": slate.release_name, "hash": slate.release_hash},
         "degraded": slate.degraded,
         "reason": slate.reason,
+        "invalid_items": slate.invalid_items,
     }
 
 
@@ -221,4 +224,5 @@ def slate_from_json(said: Mapping[str, Any]) -> Slate:
         release_hash=said["release"]["hash"],
         degraded=said["degraded"],
         reason=said["reason"],
+        invalid_items=said["invalid_items"],
     )

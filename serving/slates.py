@@ -69,6 +69,8 @@ class SlateMaker:
         self, request: SlateRequest, found: list[Recommendation] | None, allowed: Allowed, reason: str | None
     ) -> Slate:
         ranked = self._popular(request.k, allowed) if found is None else self._valid(found, request.k, allowed)
+        invalid = 0 if found is None else min(len(found), request.k) - len(ranked)
+        INVALID_ITEMS.inc(invalid)
         items = tuple(
             SlateItem(
                 item_id=self.catalogue.item_ids[row],
@@ -85,6 +87,7 @@ class SlateMaker:
             release_hash=self.recommender.release_hash,
             degraded=reason is not None,
             reason=reason,
+            invalid_items=invalid,
         )
 
     def _popular(self, k: int, allowed: Allowed) -> list[tuple[int, float]]:
@@ -94,13 +97,12 @@ class SlateMaker:
         return [(int(row), 0.0 - place) for place, row in enumerate(popular[:k])]
 
     def _valid(self, found: list[Recommendation], k: int, allowed: Allowed) -> list[tuple[int, float]]:
-        """The search promises distinct, known, allowed items. What breaks the promise is counted and left out."""
+        """The search promises distinct, known, allowed items. What breaks the promise is left out."""
         kept: dict[int, float] = {}
         for item in found[:k]:
             known = self.catalogue.row_of.get(item.item_id) == item.row
             if known and item.row not in kept and (allowed is None or allowed[item.row]):
                 kept[item.row] = float(item.score)
-        INVALID_ITEMS.inc(len(found) - len(kept))
         return list(kept.items())
 
 

@@ -76,6 +76,7 @@ def _in_log(asked: pa.Table, shown: pa.Array, slow_ms: float) -> Answered:
         "fallbacks": pc.equal(asked["outcome"], "fallback"),
         "slow": pc.greater(asked["latency_ms"], slow_ms),
         "empty slates": empty,
+        "invalid items": pc.greater(asked["invalid_items"], 0),  # a request counts once: its items have one cause
     }
     return Answered(
         requests=len(asked), failures={name: int(pc.sum(which).as_py() or 0) for name, which in failures.items()}

@@ -1,8 +1,9 @@
 """Is the new release broken? The operational gate of minutes, before the experiment of days.
 
-Counted are requests of each arm that went wrong: errors, fallbacks, empty slates, answers over the time limit. Of all
-that went wrong, the share that fell on the new release tells whether it is to blame: where it is at most `tolerance`
-times as likely to fail as control, and has the share s of the requests, that share is at most
+Counted are requests of each arm that went wrong: errors, fallbacks, empty slates, slates that invalid items had to be
+left out of, answers over the time limit. Of all that went wrong, the share that fell on the new release tells whether
+it is to blame: where it is at most `tolerance` times as likely to fail as control, and has the share s of the
+requests, that share is at most
 
     p₀ = s·tolerance ∕ (s·tolerance + 1 − s)
 

@@ -9,7 +9,8 @@ that day; a metric is a ratio of two such sums over users, or a mean of one.
 | `day` | whole days since the experiment began, the first is 1; a day is in when it is over |
 | `requests`, `exposures`, `clicks`, `orders`, `value` | answers, items shown, and what came of them |
 | `errors`, `fallbacks`, `slow`, `latency_ms` | requests that failed, fell back, took too long; the sum of their times |
-| `invalid_items`, `duplicates` | items shown that do not exist, or stood twice in a slate |
+| `invalid_items` | items that do not exist or may not be shown, whether shown or left out by the server |
+| `duplicates` | items that stood twice in a slate |
 | `popularity` | the sum of the shown items' ranks by popularity, from 0 to 1 |
 | `pre_<column>` | the same before the experiment began, for CUPED; the same on all rows of a user, 0 where unknown |
 | `segment_<name>` | text, known before the experiment began, the same on all rows of a user |

@@ -131,8 +131,10 @@ def test_users_who_were_put_into_an_arm_by_hand_are_left_out(shop: Shop) -> None
     assert sum(record.summary.users) == len(rows["user_id"].unique()) - 1
 
 
-def log(folder: Path, shop: Shop, *, failed: int = 0, empty: int = 0, requests: int = 300) -> RolloutConfig:
-    """Requests of both releases; of treatment's, some fail and some show nothing."""
+def log(
+    folder: Path, shop: Shop, *, failed: int = 0, empty: int = 0, invalid: int = 0, requests: int = 300
+) -> RolloutConfig:
+    """Requests of both releases; of treatment's, some fail, some show nothing and some had invalid items."""
     asked, shown = [], []
     for release in vars(shop.releases).values():
         ours = release == shop.releases.treatment
@@ -150,6 +152,7 @@ def log(folder: Path, shop: Shop, *, failed: int = 0, empty: int = 0, requests: 
                     "time": time,
                     "latency_ms": 20.0,
                     "outcome": outcome,
+                    "invalid_items": 3 if ours and failed <= number < failed + invalid else 0,
                 }
             )
             if outcome == "served" and not (ours and number >= requests - empty):
@@ -169,6 +172,7 @@ def log(folder: Path, shop: Shop, *, failed: int = 0, empty: int = 0, requests: 
         ({}, "PROMOTE", "no sign of harm"),
         ({"failed": 40}, "ROLLBACK", "errors: 40 of 300"),
         ({"empty": 40}, "ROLLBACK", "empty slates: 40 of 300"),
+        ({"invalid": 40}, "ROLLBACK", "invalid items: 40 of 300"),
         ({"requests": 50}, "HOLD", "each must have answered 200"),
         ({"requests": 0}, "HOLD", "each must have answered 200"),
     ],

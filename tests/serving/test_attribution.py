@@ -151,7 +151,7 @@ def test_evidence_has_what_the_user_did_on_each_day(tmp_path: Path) -> None:
         tmp_path,
         exposures=shown("1", 4, "aza") + shown("2", 6, "b"),
         requests=[
-            asked("1", 4, latency_ms=101.0),
+            asked("1", 4, latency_ms=101.0, invalid_items=2),
             asked("2", 6, "fallback"),
             asked("3", 6, "failed", latency_ms=500.0),
             asked("4", -1, "failed"),  # before the experiment
@@ -163,7 +163,7 @@ def test_evidence_has_what_the_user_did_on_each_day(tmp_path: Path) -> None:
     first = {"requests": 1, "exposures": 3, "clicks": 1, "slow": 1, "latency_ms": 101}
     second = {"requests": 2, "exposures": 1, "clicks": 1, "orders": 1, "value": 2, "errors": 1, "fallbacks": 1}
     assert rows == [
-        nothing | {"day": 1} | first | {"invalid_items": 1, "duplicates": 1, "popularity": 2.0},
+        nothing | {"day": 1} | first | {"invalid_items": 1 + 2, "duplicates": 1, "popularity": 2.0},
         nothing | {"day": 2} | second | {"slow": 1, "latency_ms": 510, "popularity": 0.5},
     ]
 
@@ -279,6 +279,7 @@ def logs(draw: some.DrawFn) -> dict[str, list[Row]]:
         some.integers(-3, 14),
         some.sampled_from(["served", "fallback", "failed"]),
         some.sampled_from([5.0, 100.0, 150.0]),
+        invalid_items=some.sampled_from([None, 0, 2]),
     )
     return {
         "exposures": exposures,
@@ -340,8 +341,9 @@ def summed_by_hand(rows: list[Row], log: dict[str, list[Row]]) -> dict[tuple[str
             add(row, row["ordered_at"], orders=1, value=row["value"] or 0)
     for row in distinct(log["requests"]):
         failed, fallback = row["outcome"] == "failed", row["outcome"] == "fallback"
-        slow = row["latency_ms"] > 100
+        slow, invalid = row["latency_ms"] > 100, row["invalid_items"] or 0
         add(row, row["time"], requests=1, errors=failed, fallbacks=fallback, slow=slow, latency_ms=row["latency_ms"])
+        add(row, row["time"], invalid_items=invalid)
     return sums
 
 

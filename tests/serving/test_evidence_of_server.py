@@ -14,7 +14,7 @@ from serving.attribution import Attribution, attribute, evidence
 from serving.sinks import drain
 from tests.serving.conftest import Server, end, start_standin
 from tests.serving.redis_server import RedisServer, redis_server
-from tests.serving.standin import BROKEN_ITEM, MODEL
+from tests.serving.standin import BROKEN_ITEM, FAULTY_ITEM, MODEL
 from tests.serving.test_server import eventually, ids
 
 __all__ = ["redis_server"]
@@ -44,10 +44,12 @@ def test_calls_with_an_arm_and_their_feedback_become_evidence(server: Server) ->
     assert (
         server.predict({"user_id": "u-7", "request_id": "refused", "filters": {"x": ["y"]}}, **arm).status_code == 400
     )
+    faulty = {"user_id": "u-9", "request_id": "invalid", "history": {"items": [FAULTY_ITEM]}, "k": 5}
+    assert server.predict(faulty, **arm).json()["predictions"][0]["invalid_items"] == 2
     assert server.predict({"user_id": "u-7", "request_id": "no arm", "k": 1}).status_code == 200
     said = {"request_id": "good", "events": [{"item_id": "i0009", "behaviour": "ordered", "value": 3.5}]}
     assert httpx.post(f"{server.url}/v1/feedback", json=said).json()["accepted"] == 1
-    assert eventually(lambda: written(server, "requests") == before + 5)
+    assert eventually(lambda: written(server, "requests") == before + 6)
     assert eventually(lambda: any(row["ordered"] for row in of(attributed(server).exposures, "good")))
     found = attributed(server)
 
@@ -60,9 +62,10 @@ def test_calls_with_an_arm_and_their_feedback_become_evidence(server: Server) ->
     }
     assert [row["arm"] for row in of(found.exposures, "no arm")] == [None]
     outcomes = {"good": "served", "popular": "fallback", "bad": "failed", "refused": "failed", "no arm": "served"}
-    for request_id, outcome in outcomes.items():
+    for request_id, outcome in (outcomes | {"invalid": "served"}).items():
         (row,) = of(found.requests, request_id)
         assert (row["outcome"], row["release_hash"]) == (outcome, "c0ffee")
+        assert row["invalid_items"] == (None if outcome == "failed" else 2 * (request_id == "invalid"))
         assert 0 < row["latency_ms"] < 20_000
 
     popularity = {"i0008": 1.0, "i0039": 1.0}
@@ -77,6 +80,7 @@ def test_calls_with_an_arm_and_their_feedback_become_evidence(server: Server) ->
         "value": 3.5,
     }
     assert (ours["u-7"]["invalid_items"], ours["nobody"]["fallbacks"]) == (1, 1)
+    assert ours["u-9"]["invalid_items"] == 2 + ours["u-9"]["exposures"] - 1  # one of those shown is known
 
 
 def test_arm_comes_as_grpc_metadata_too(server: Server) -> None:
