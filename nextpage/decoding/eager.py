@@ -5,15 +5,17 @@ values; a beam owns only those of its own codes, at most L - 1 of them, which fo
 softmax runs over the scores of both parts together, so nothing is approximated.
 
 Letters in names and comments: B prompts, T positions of the longest prompt and its SEP, W beams, D width, H heads,
-G key-value heads, R = H / G, K width of a head, J codes of the suffix, L levels of a semantic ID.
+G key-value heads, R = H / G, K width of a head, J codes of the suffix, L levels of a semantic ID, N positions to run.
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from nextpage.decoding.engine import Frontier, Prompts
 from nextpage.models.decoder import CausalDecoder, DecoderLayer
@@ -28,6 +30,12 @@ class LayerCache:
     prompt_v: Tensor  # [B, T, G, K]
     suffix_k: Tensor  # [B, W, J, G, K]
     suffix_v: Tensor  # [B, W, J, G, K]
+
+    @staticmethod
+    def of_prompts(k: Tensor, v: Tensor) -> "LayerCache":
+        """Of prompts [B, T, G, K] whose beams have no codes yet."""
+        empty = k.new_empty(len(k), 1, 0, *k.shape[2:])
+        return LayerCache(prompt_k=k, prompt_v=v, suffix_k=empty, suffix_v=empty)
 
     def grown(self, parents: Tensor, k: Tensor, v: Tensor) -> "LayerCache":
         """The cache of beams that come from `parents` [B, W] and add k and v [B, W, G, K]."""
@@ -65,6 +73,25 @@ class Cache:
     lengths: Tensor  # int64 [B], SEP not counted: SEP's own position
 
 
+@dataclass(frozen=True, kw_only=True)
+class Past:
+    """What the model made of the first P positions of one prompt, apart from any batch. Positions count from the
+    prompt's first, and none sees a later one: so it holds for whatever prompt begins like this."""
+
+    layers: tuple[Tensor, ...]  # of each layer, keys and values [P, 2, G, K]
+
+    def __len__(self) -> int:
+        """P"""
+        return len(self.layers[0])
+
+    @property
+    def nbytes(self) -> int:
+        return sum(layer.nbytes for layer in self.layers)
+
+    def first(self, positions: int) -> "Past":
+        return Past(layers=tuple(layer[:positions] for layer in self.layers))
+
+
 class EagerEngine:
     """Runs a decoder eagerly on the decoder's device.
 
@@ -80,20 +107,51 @@ class EagerEngine:
     @torch.inference_mode()
     def prefill(self, prompts: Prompts) -> Frontier[Cache]:
         """All layers over the prompts; the last layer is finished only for SEP, which alone is read."""
-        x, lengths = self._embed(prompts), prompts.lengths
-        prompt, place = torch.arange(len(x), device=x.device), torch.arange(x.shape[1], device=x.device)
-        bias = torch.zeros_like(x[..., 0]).masked_fill(place > lengths[:, None], -torch.inf)[:, None]
+        lengths, longest = prompts.lengths, prompts.tokens.shape[1] + 1
+        prompt, place = torch.arange(len(lengths), device=lengths.device), torch.arange(longest, device=lengths.device)
+        x = self._embed(prompts, prompt[:, None], place)
+        bias = _bias(lengths, x.shape[1], x.dtype)
         layers = []
         for index, layer in enumerate(self._layers()):
             q, k, v = layer.attention_inputs(x, place)
-            empty = k.new_empty(len(k), 1, 0, *k.shape[2:])
-            cache = LayerCache(prompt_k=k, prompt_v=v, suffix_k=empty, suffix_v=empty)
+            cache = LayerCache.of_prompts(k, v)
             layers.append(cache)
             if index < self.decoder.config.layers - 1:
                 x = layer.finish(x, _causal(q, k, v))
             else:
                 x = layer.finish(x[prompt, lengths][:, None], cache.attend(q[prompt, lengths][:, None], bias))
         return Frontier(logits=self._logits(x, 0), state=Cache(layers=tuple(layers), bias=bias, lengths=lengths))
+
+    @torch.inference_mode()
+    def extend(self, prompts: Prompts, pasts: Sequence[Past | None]) -> tuple[Frontier[Cache], list[Past]]:
+        """As `prefill`, where `pasts[b]` holds the first positions of prompt b: only those behind them are run, and
+        SEP, which stands further back in a longer prompt. Gives the past of each whole prompt too.
+
+        Linear layers run over flat positions, so that a prompt that is new costs those beside it nothing.
+        """
+        starts = torch.tensor([0 if past is None else len(past) for past in pasts], device=prompts.lengths.device)
+        counts = prompts.lengths + 1 - starts
+        new, ends = counts.tolist(), counts.cumsum(0)
+        prompt_N = torch.repeat_interleave(counts)
+        place_N = torch.arange(len(prompt_N), device=starts.device) + (starts + counts - ends)[prompt_N]
+        x = self._embed(prompts, prompt_N, place_N)
+        bias = _bias(prompts.lengths, int(prompts.lengths.max()) + 1, x.dtype)
+        layers, wholes = [], []
+        for index, layer in enumerate(self._layers()):
+            q, k, v = layer.attention_inputs(x, place_N)
+            kv = torch.stack([k, v], dim=1).split_with_sizes(new)
+            known = [[] if past is None else [past.layers[index]] for past in pasts]
+            whole = [torch.cat([*before, behind]) for before, behind in zip(known, kv, strict=True)]  # [T, 2, G, K]
+            wholes.append(whole)
+            layers.append(LayerCache.of_prompts(*pad_sequence(whole, batch_first=True).unbind(2)))
+            if index < self.decoder.config.layers - 1:
+                pairs = zip(q.split_with_sizes(new), whole, strict=True)
+                x = layer.finish(x, torch.cat([_causal(q[None], *kv[None].unbind(2))[0] for q, kv in pairs]))
+            else:
+                x = layer.finish(x[ends - 1][:, None], layers[-1].attend(q[ends - 1][:, None], bias))
+        state = Cache(layers=tuple(layers), bias=bias, lengths=prompts.lengths)
+        passed_on = [Past(layers=tuple(kv[:-1] for kv in whole)) for whole in zip(*wholes, strict=True)]
+        return Frontier(logits=self._logits(x, 0), state=state), passed_on
 
     @torch.inference_mode()
     def step(self, state: Cache, parents: Tensor, codes: Tensor, level: int) -> Frontier[Cache]:
@@ -112,12 +170,13 @@ class EagerEngine:
             state=Cache(layers=tuple(layers), bias=state.bias, lengths=state.lengths),
         )
 
-    def _embed(self, prompts: Prompts) -> Tensor:
-        """Prompts and the SEP that ends each → [B, T, D]"""
-        embed = self.decoder.embed_merged if prompts.tokens.ndim == 3 else self.decoder.embed
-        x, lengths = F.pad(embed(prompts.tokens), (0, 0, 0, 1)), prompts.lengths
-        x[torch.arange(len(x), device=x.device), lengths] = self.decoder.embed(torch.full_like(lengths, SEP))
-        return x
+    def _embed(self, prompts: Prompts, prompt: Tensor, place: Tensor) -> Tensor:
+        """What stands at these places of these prompts, each ended by SEP. int [...] → [..., D]"""
+        merged = prompts.tokens.ndim == 3
+        tokens = F.pad(prompts.tokens, (0, 0, 0, 1) if merged else (0, 1))[prompt, place]
+        x = self.decoder.embed_merged(tokens) if merged else self.decoder.embed(tokens)
+        sep = self.decoder.embed(prompts.lengths.new_tensor(SEP))
+        return torch.where((place == prompts.lengths[prompt])[..., None], sep, x)
 
     def _logits(self, x: Tensor, level: int) -> Tensor:
         start, stop = self.decoder.config.level_ranges[level]
@@ -127,8 +186,19 @@ class EagerEngine:
         return [layer for layer in self.decoder.layers if isinstance(layer, DecoderLayer)]
 
 
+def _bias(lengths: Tensor, longest: int, dtype: torch.dtype) -> Tensor:
+    """0 up to each prompt's SEP, -inf after it: [B, 1, T]"""
+    place = torch.arange(longest, device=lengths.device)
+    bias = torch.zeros(len(lengths), longest, dtype=dtype, device=lengths.device)
+    return bias.masked_fill(place > lengths[:, None], -torch.inf)[:, None]
+
+
 def _causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """q [B, T, H, K], k and v [B, T, G, K] → [B, T, H, K]. Padding stands last, so no token before it sees it."""
+    """The last N of T positions attend to those up to their own: q [B, N, H, K], k and v [B, T, G, K] → [B, N, H, K].
+    Padding stands last, so no token before it sees it."""
+    new, positions = q.shape[1], k.shape[1]
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    attended = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    shape, known = (new, positions), positions - new
+    mask = torch.ones(shape, dtype=torch.bool, device=q.device).tril(known) if known else None
+    attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=True)
     return attended.transpose(1, 2)
