@@ -15,6 +15,7 @@ from nextpage.experiments.canary_record import CanaryRecord, read_canary_record,
 from nextpage.experiments.gate import INVALID, PROMOTE, ROLLBACK
 from nextpage.experiments.record import Record, Releases, read_record, reproduce
 from nextpage.experiments.sealed import RecordRefused
+from nextpage.gates import Verdict
 from nextpage.release import verify
 from serving.rollout.release import Release
 from serving.rollout.rollout import Rollout
@@ -22,11 +23,12 @@ from serving.rollout.state import Phase, State
 
 SMOKE_ITEMS = 5
 NO_RECORD = "null"
+ROLLED_BACK, HELD = "rolled back", "held"  # what somebody has to look at
 
 
 @dataclass(frozen=True, kw_only=True)
 class Action:
-    """What was done: started, ramped, promoted, rolled back or nothing, why, and where the rollout stands now."""
+    """What was done: started, ramped, promoted, rolled back, held or nothing, why, and where the rollout stands now."""
 
     done: str
     reasons: tuple[str, ...]
@@ -86,10 +88,10 @@ def act(config: RolloutConfig, records: Sequence[Path]) -> Action:
     verdicts = {_verdict(look) for look in ours}
     if ROLLBACK in verdicts:
         worse = tuple(reason for look in ours if _verdict(look) == ROLLBACK for reason in _reasons(look))
-        return Action(done="rolled back", reasons=worse, state=rollout.roll_back(name, "; ".join(worse)))
+        return Action(done=ROLLED_BACK, reasons=worse, state=rollout.roll_back(name, "; ".join(worse)))
     if INVALID in verdicts:
         held = f"traffic is held at {state.percent}%: find out why the figures cannot be trusted"
-        return Action(done="nothing", reasons=(held, *reasons), state=_healed(rollout))
+        return Action(done=HELD, reasons=(held, *reasons), state=_healed(rollout))
     step = max((next_percent(look, config) for look in ours if _verdict(look) == PROMOTE), default=0)
     if state.phase is not Phase.RAMPING or step <= state.percent:
         return Action(done="nothing", reasons=reasons, state=_healed(rollout))
@@ -135,6 +137,12 @@ def action_card(action: Action) -> str:
     shares = "\n".join(f"| {name} | {share}% |" for name, share in action.state.shares.items())
     reasons = "\n".join(f"- {reason}" for reason in action.reasons)
     return f"# {action.done.capitalize()}\n\n{reasons}\n\n| release | share |\n|---|---|\n{shares}\n"
+
+
+def action_verdict(action: Action) -> Verdict:
+    """For `require`: a run that took a release back, or could not believe its figures, is no success."""
+    passed = action.done not in (ROLLED_BACK, HELD)
+    return Verdict(gate="rollout", passed=passed, reasons=(action.done, *action.reasons))
 
 
 def _is_under_way(look: Record | CanaryRecord, state: State) -> bool:

@@ -11,13 +11,14 @@ import pytest
 
 from components.deploy.config import RolloutConfig, read_rollout
 from components.deploy.registration import read_registration
-from components.deploy.step import Action, act, start
+from components.deploy.step import Action, act, action_verdict, start
 from components.deploy.storage import label, published
 from nextpage.experiments.canary import Answered, CanaryConfig
 from nextpage.experiments.canary_record import CanaryRecord, make_canary_record, write_canary_record
 from nextpage.experiments.record import Releases, make_record, write_record
 from nextpage.experiments.sealed import RecordRefused
 from nextpage.experiments.summary import Summary, summarise
+from nextpage.gates import GateFailed
 from nextpage.release import Manifest, ReleaseRefused
 from serving.rollout.cluster import ApiError, Cluster
 from serving.rollout.errors import ReleaseRejected
@@ -169,7 +170,9 @@ def test_harm_in_either_gate_takes_the_release_back_for_good(shop: Shop, other: 
     done = shop.act(shop.canary(other, 10), shop.decided("ROLLBACK", 10))
     assert done.done == "rolled back"
     assert "value per user: worse" in done.reasons[0]
-    assert shop.act(late).done == "nothing"
+    with pytest.raises(GateFailed, match=r"'rollout' stopped the run: rolled back; A/B test, ROLLBACK: .*worse"):
+        action_verdict(done).require()
+    assert action_verdict(shop.act(late)).passed  # there is nothing left to be done
     assert shop.state.shares == {label(shop.manifests["r1"]): 100}
     assert shop.world.controllers.traffic() == {label(shop.manifests["r1"]): 100}
     assert "value per user: worse" in shop.state.past[-1].reason
@@ -178,8 +181,9 @@ def test_harm_in_either_gate_takes_the_release_back_for_good(shop: Shop, other: 
 def test_figures_that_cannot_be_trusted_hold_traffic_whatever_the_canary_says(shop: Shop) -> None:
     shop.start("r2")
     done = shop.act(shop.canary("PROMOTE", 10), shop.decided("INVALID", 10))
-    assert (done.done, done.state.percent) == ("nothing", 10)
+    assert (done.done, done.state.percent) == ("held", 10)
     assert done.reasons[0].startswith("traffic is held at 10%")
+    assert not action_verdict(done).passed
     assert any("sample ratio mismatch" in reason for reason in done.reasons)
     assert shop.act(shop.canary("ROLLBACK", 10), shop.decided("INVALID", 10)).done == "rolled back"
 

@@ -88,7 +88,7 @@ def test_the_better_release_wins_and_the_planted_ones_are_found(result: dict[str
     ab, bad, ratio = result["verdicts"].values()
     assert [(look["percent"], look["done"]) for look in ab["looks"]][:2] == [(10, "ramped"), (50, "promoted")]
     assert bad["looks"][-1]["done"] == "rolled back"
-    assert ratio["looks"][-1]["done"] == "nothing"
+    assert ratio["looks"][-1]["done"] == "held"
     assert "sample ratio mismatch" in ratio["reasons"][0]
 
 

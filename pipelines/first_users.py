@@ -1,0 +1,26 @@
+"""What follows a release where the main pipeline is told how to roll out: its first users, and some minutes of them.
+
+The A/B test's days are `rollout.py`'s, a run of its own that comes again and again.
+"""
+
+from kfp import dsl
+
+from components.deploy.component import act, deploy
+from components.gate.component import canary
+from components.require.component import require
+
+
+@dsl.pipeline(name="first-users", description="Deploys a release, waits for its canary, and moves traffic.")
+def first_users(release: dsl.Input[dsl.Model], rollout: str) -> None:
+    """Deploys a release, waits for its canary, and moves traffic as that says. Fails where it is rolled back.
+
+    Args:
+        release: The sealed release.
+        rollout: Where and how releases are rolled out, YAML or JSON text.
+    """
+    deployed = deploy(release=release, rollout=rollout).set_caching_options(False)
+    looked = canary(rollout=rollout, wait=True).after(deployed).set_caching_options(False)
+    looked.set_display_name("operational canary")
+    moved = act(canary=looked.outputs["record"], rollout=rollout).set_caching_options(False)
+    moved.set_display_name("move traffic")
+    require(verdict=moved.outputs["verdict"]).set_display_name("require no rollback").set_caching_options(False)
