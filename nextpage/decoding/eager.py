@@ -119,7 +119,7 @@ class EagerEngine:
             if index < self.decoder.config.layers - 1:
                 x = layer.finish(x, _causal(q, k, v))
             else:
-                x = layer.finish(x[prompt, lengths][:, None], cache.attend(q[prompt, lengths][:, None], bias))
+                x = layer.finish(x[prompt, lengths][:, None], self._attend(cache, q[prompt, lengths][:, None], bias))
         return Frontier(logits=self._logits(x, 0), state=Cache(layers=tuple(layers), bias=bias, lengths=lengths))
 
     @torch.inference_mode()
@@ -148,7 +148,7 @@ class EagerEngine:
                 pairs = zip(q.split_with_sizes(new), whole, strict=True)
                 x = layer.finish(x, torch.cat([_causal(q[None], *kv[None].unbind(2))[0] for q, kv in pairs]))
             else:
-                x = layer.finish(x[ends - 1][:, None], layers[-1].attend(q[ends - 1][:, None], bias))
+                x = layer.finish(x[ends - 1][:, None], self._attend(layers[-1], q[ends - 1][:, None], bias))
         state = Cache(layers=tuple(layers), bias=bias, lengths=prompts.lengths)
         passed_on = [Past(layers=tuple(kv[:-1] for kv in whole)) for whole in zip(*wholes, strict=True)]
         return Frontier(logits=self._logits(x, 0), state=state), passed_on
@@ -164,7 +164,7 @@ class EagerEngine:
             q, k, v = layer.attention_inputs(x, position)
             cache = cache.grown(parents, k, v)
             layers.append(cache)
-            x = layer.finish(x, cache.attend(q, state.bias))
+            x = layer.finish(x, self._attend(cache, q, state.bias))
         return Frontier(
             logits=self._logits(x, level),
             state=Cache(layers=tuple(layers), bias=state.bias, lengths=state.lengths),
@@ -175,8 +175,11 @@ class EagerEngine:
         merged = prompts.tokens.ndim == 3
         tokens = F.pad(prompts.tokens, (0, 0, 0, 1) if merged else (0, 1))[prompt, place]
         x = self.decoder.embed_merged(tokens) if merged else self.decoder.embed(tokens)
-        sep = self.decoder.embed(prompts.lengths.new_tensor(SEP))
+        sep = self.decoder.embed_tokens.weight[SEP]
         return torch.where((place == prompts.lengths[prompt])[..., None], sep, x)
+
+    def _attend(self, cache: LayerCache, q: Tensor, bias: Tensor) -> Tensor:
+        return cache.attend(q, bias)
 
     def _logits(self, x: Tensor, level: int) -> Tensor:
         start, stop = self.decoder.config.level_ranges[level]
