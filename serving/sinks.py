@@ -24,6 +24,7 @@ log = logging.getLogger("nextpage.serving")
 URLS = ("redis://", "rediss://", "unix://")
 ROWS = "rows"  # the one field of a stream's entry: an Arrow IPC stream
 ROWS_OF_AN_ENTRY = 1_000
+PASSWORD = "NEXTPAGE_REDIS_PASSWORD"  # in the environment, for a URL without one
 READER = "reader"
 
 
@@ -77,7 +78,7 @@ def drain(url: str, folder: Path, *, group: str = "parquet", entries: int = 100)
     """
     write, moved = ParquetSink(folder), dict.fromkeys(SCHEMAS, 0)
     with _connection(url, timeout_s=10.0) as streams:
-        for kind in SCHEMAS:
+        for kind in reversed(SCHEMAS):  # exposures last: a request that is moved has its slate moved
             _ensure_group(streams, kind, group)
             for begin in ("0", ">"):  # taken and not acknowledged, then new
                 while taken := _take(streams, kind, group, begin, entries):
@@ -99,7 +100,12 @@ def stream(kind: str) -> str:
 def _connection(url: str, timeout_s: float) -> redis.Redis:
     """One that gives up at once: whoever calls knows how long to try again."""
     return redis.Redis.from_url(
-        url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0), protocol=2
+        url,
+        password=os.environ.get(PASSWORD),
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
     )
 
 

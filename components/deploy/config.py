@@ -22,8 +22,9 @@ class RolloutConfig:
     hold it before. `ramp`: percent of users, step by step; the last is 100, promotion. `experiment`: users stay in
     their arm and the A/B test alone may promote; else the canary goes all the way.
 
-    `events`: the servers' event log, or a Parquet file of evidence; `users`: Parquet with `pre_…` and `segment_…`
-    columns. Local: `folder`, `port`, and the `command` that serves a release, with {python}, {port}, {name}, {folder}.
+    `events`: the servers' event log, or a Parquet file of evidence; `event_stream`: of servers that log to Redis, its
+    URL: every look first moves what is new there into `events`. `users`: Parquet with `pre_…` and `segment_…` columns.
+    Local: `folder`, `port`, and the `command` that serves a release, with {python}, {port}, {name}, {folder}.
     """
 
     records: str
@@ -40,6 +41,7 @@ class RolloutConfig:
     canary: CanaryConfig = field(default_factory=CanaryConfig)
     canary_wait_minutes: float = 15.0  # of the pipeline that releases; 0: one look
     poll_s: float = 15.0
+    event_stream: str = ""
     users: str = ""
     overrides: dict[str, str] = field(default_factory=dict)  # user → arm: served so and not analysed
     day_s: float = 86_400.0

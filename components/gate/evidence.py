@@ -13,6 +13,7 @@ from nextpage.experiments.assignment import ARMS
 from nextpage.experiments.canary import Answered
 from serving.attribution import Attribution, attribute, popularity_ranks
 from serving.attribution import evidence as rows_of
+from serving.sinks import drain
 
 FAILURES = ("errors", "fallbacks", "slow")  # of an evidence file
 
@@ -58,6 +59,8 @@ def answered(config: RolloutConfig, found: Registration, since: datetime) -> tup
 
 
 def _attributed(config: RolloutConfig) -> Attribution:
+    if config.event_stream:
+        drain(config.event_stream, Path(config.events))
     return attribute(Path(config.events), window=timedelta(seconds=config.attribution_window_s))
 
 

@@ -20,9 +20,12 @@ from nextpage.experiments.sealed import RecordRefused
 from nextpage.gates import Verdict
 from serving.events import EXPOSURES, REQUESTS
 from serving.rollout.state import Phase, State
+from serving.sinks import RedisStreamSink
 from tests.components.rollouts import DAYS, a_rule, a_sealed_release, settings, write_evidence
+from tests.serving.redis_server import RedisServer, redis_server
 from tests.serving.rollout.conftest import a_release
 
+__all__ = ["redis_server"]
 BEGAN = datetime(2026, 11, 1, 12, tzinfo=UTC)
 NOW = BEGAN + timedelta(days=DAYS, hours=1)
 
@@ -184,6 +187,19 @@ def test_the_canary_counts_what_went_wrong_in_the_log(
     assert look is not None
     assert look.verdict == verdict
     assert said in look.reasons[0]
+
+
+def test_what_servers_logged_to_redis_is_moved_into_the_log_before_a_look(
+    shop: Shop, redis_server: RedisServer
+) -> None:
+    logged = log(shop.folder / "elsewhere", shop, failed=40)
+    for kind in ("exposures", "requests"):
+        RedisStreamSink(redis_server.url)(kind, pq.read_table(shop.folder / "elsewhere" / kind))
+    config = replace(logged, events=str(shop.folder / "events"), event_stream=redis_server.url)
+    for _ in range(2):  # again: nothing is counted twice
+        look = judge_canary(config, shop.state, now=NOW)
+        assert look is not None
+        assert (look.verdict, look.treatment.requests, look.control.requests) == ("ROLLBACK", 300, 300)
 
 
 def test_the_canary_counts_anew_at_every_share(shop: Shop) -> None:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import redis
 
+from serving import sinks
 from serving.events import SCHEMAS
 from serving.sinks import ParquetSink, RedisStreamSink, drain, make_sink, stream
 from tests.serving.redis_server import RedisServer, redis_server
@@ -102,6 +103,35 @@ def test_reader_that_dies_loses_no_row(
     copies = 1 if "file" in dies else 2  # which attribution counts once
     assert held(tmp_path, "feedback").num_rows == 3 * copies + 1
     assert drain(redis_server.url, tmp_path)["feedback"] == 0
+
+
+def test_a_request_that_is_moved_has_its_slate_moved_though_servers_write_meanwhile(
+    tmp_path: Path, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink, take = RedisStreamSink(redis_server.url), sinks._take
+    waiting = iter(["requests"])
+
+    def taken(streams: redis.Redis, kind: str, *asked: Any) -> Any:
+        if kind == "requests" and next(
+            waiting, None
+        ):  # just before its stream is read; as the log does, the slate first
+            sink("exposures", rows_of("exposures"))
+            sink("requests", rows_of("requests"))
+        return take(streams, kind, *asked)
+
+    monkeypatch.setattr(sinks, "_take", taken)
+    assert drain(redis_server.url, tmp_path) == {"exposures": 3, "feedback": 0, "requests": 3}
+
+
+def test_the_password_of_the_environment_opens_a_redis_whose_url_has_none(
+    tmp_path: Path, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redis_server.client().config_set("requirepass", "secret")
+    with pytest.raises(redis.AuthenticationError):
+        drain(redis_server.url, tmp_path)
+    monkeypatch.setenv("NEXTPAGE_REDIS_PASSWORD", "secret")
+    RedisStreamSink(redis_server.url)("feedback", rows_of("feedback"))
+    assert drain(redis_server.url, tmp_path)["feedback"] == 3
 
 
 def test_stream_is_bounded_and_what_was_forgotten_unread_is_said(
