@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,8 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from nextpage.decoding.beam_search import generate, search
-from nextpage.decoding.eager import Cache, EagerEngine
-from nextpage.decoding.engine import Frontier, Prompts
+from nextpage.decoding.eager import EagerEngine
+from nextpage.decoding.engine import Engine, Frontier, Prompts
+from nextpage.decoding.prompt_cache import ExtendingEngine, PromptCache
 from nextpage.decoding.prompts import prompts_of
 from nextpage.decoding.repeat_prior import RepeatPriorConfig, mix_in_repeats
 from nextpage.decoding.trie import Trie
@@ -84,7 +86,19 @@ class Recommender:
         self._row = {item_id: row for row, item_id in enumerate(semantic_ids.item_ids)}
         self._trie = Trie.build(semantic_ids)
         dtype = torch.bfloat16 if self._decoding.bf16 else torch.float32
-        self._engine = EagerEngine(decoder.eval(), dtype=dtype)
+        self._engine: Engine[Any] = EagerEngine(decoder.eval(), dtype=dtype)
+        self._slack = 0
+        self.prompt_cache: PromptCache[Any, Any] | None = None
+
+    def cache_prompts(self, most_bytes: int, slack: int = 64) -> None:
+        """Keep what is read of prompts between requests. Those of long histories begin up to `slack` events later then,
+        which no metric tells from noise (`benchmarks/prompt_cache.py`); else each new event would shift them all.
+
+        Does nothing where the engine cannot `extend`.
+        """
+        if isinstance(self._engine, ExtendingEngine):
+            self.prompt_cache, self._slack = PromptCache(self._engine, most_bytes), slack
+            self._engine = self.prompt_cache
 
     def recommend(self, queries: list[Query]) -> list[list[Recommendation]]:
         """At most k distinct items for each query, best first, all allowed; fewer where fewer exist.
@@ -142,7 +156,7 @@ class Recommender:
         return max(k, self._decoding.beam_width)
 
     def _search(
-        self, asked: Sequences | Frontier[Cache], width: int, allowed: np.ndarray | None
+        self, asked: Sequences | Frontier[Any], width: int, allowed: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """By the model alone: rows int32 [S, width] and log-probabilities [S, width]."""
         found = search(
@@ -169,7 +183,7 @@ class Recommender:
         return unseen
 
     def _prompts(self, history: Sequences) -> Prompts:
-        return prompts_of(history, self._item_tokens, self._layout, self._decoding.prompt_items)
+        return prompts_of(history, self._item_tokens, self._layout, self._decoding.prompt_items, self._slack)
 
     def _sequences(self, queries: list[Query]) -> Sequences:
         as_of = np.array([query.as_of for query in queries], dtype=np.int64)

@@ -134,6 +134,25 @@ def test_no_queries_have_no_answers() -> None:
     assert recommender().recommend([]) == []
 
 
+def test_with_a_prompt_cache_users_who_return_are_answered_as_without() -> None:
+    """Short histories as those without a cache; one longer than the window as one that begins where it does."""
+    cached = Recommender(decoder=decoder(SIZES), semantic_ids=semantic_ids(), items=items(), recipe=recipe())
+    cached.cache_prompts(1 << 20, slack=8)
+    bought = [f"i{row:02d}" for row in np.random.default_rng(0).permutation(ITEMS)]
+    for events in (3, 5, 5, 11, 12):
+        ours, alone = (
+            each.recommend([query(bought[:events]), query(bought[20:27])]) for each in (cached, recommender())
+        )
+        for here, there in zip(ours, alone, strict=True):
+            assert rows(here) == rows(there)
+            assert [item.score for item in here] == pytest.approx([item.score for item in there], abs=1e-5)
+    assert cached.prompt_cache is not None
+    assert (cached.prompt_cache.hits, cached.prompt_cache.extensions, cached.prompt_cache.misses) == (5, 3, 2)
+    for events in range(13, 40):
+        cached.recommend([replace(query(bought[:events]), times=[NOW - ITEMS + place for place in range(events)])])
+    assert cached.prompt_cache.extensions > 3 + 27 / 2  # most windows begin where the one before did
+
+
 def histories(count: int = 11) -> tuple[Sequences, list[Query]]:
     """The same histories as a ranker reads them and as a server is asked; of many lengths, one is empty."""
     draw = np.random.default_rng(0)

@@ -9,7 +9,7 @@ changed, late or dropped event simply leaves a shorter common beginning. Weights
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Generic, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -36,6 +36,7 @@ class Past(Protocol):
 Kept = TypeVar("Kept", bound=Past)
 
 
+@runtime_checkable
 class ExtendingEngine(Engine[State], Protocol[State, Kept]):
     """An engine that can begin behind what it has run before."""
 

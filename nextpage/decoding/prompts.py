@@ -4,16 +4,21 @@ import numpy as np
 import torch
 
 from nextpage.decoding.engine import Prompts
+from nextpage.decoding.windows import anchored
 from nextpage.interactions.sequences import Sequences
 from nextpage.layouts.pages import PagesConfig, prompt_events
 
 
-def prompts_of(sequences: Sequences, item_tokens: np.ndarray, layout: PagesConfig, items: int) -> Prompts:
-    """Ask for the next page of each history, from its last `items` events that the layout reads.
+def prompts_of(
+    sequences: Sequences, item_tokens: np.ndarray, layout: PagesConfig, items: int, slack: int = 0
+) -> Prompts:
+    """Ask for the next page of each history, from its last `items` events that the layout reads; with `slack`, up to
+    that many fewer, so that a history that grows keeps its beginning for a while (`anchored`).
 
     item_tokens int64 [I, L].
     """
-    read = prompt_events(sequences, layout).last(items)
+    read = prompt_events(sequences, layout)
+    read = anchored(read, items, slack) if slack else read.last(items)
     lengths = np.diff(read.offset)
     batch, longest = len(read), int(lengths.max(initial=0))
     row = np.repeat(np.arange(batch), lengths)
