@@ -1,0 +1,1 @@
+"""How many machines a demand takes: bytes, time, queues, and what they come to. Pure arithmetic, seeded draws."""
