@@ -19,9 +19,7 @@ def estimate(
     found = plan(demand, workload_of(recipe, items=items, context=context), runs_on)
     said = [f"{name:<20} {value}" for name, value in rows(found, demand, runs_on, price)]
     if machine != "cpu" and not measured:
-        said.append(
-            f"\nHow much of an {machine} is reached is assumed: run benchmarks/capacity.py there, and give --measured."
-        )
+        said.append(f"\nWhat is reached of an {machine} is assumed: run benchmarks/capacity.py there, give --measured.")
     return "\n".join([*said, "", values(found, runs_on)])
 
 
@@ -35,12 +33,13 @@ def known(name: str, measured: str) -> Machine:
 
 
 def rows(found: Plan, demand: Demand, machine: Machine, price: float) -> list[tuple[str, str]]:
+    p99_ms, events = 1000 * demand.p99_s, demand.events
     busy = demand.requests / found.replicas / found.most
     said = [
         ("replicas", f"{found.replicas}, {demand.spare} of them spare; {busy:.0%} busy at {demand.requests:g}/s"),
         (
             "a replica carries",
-            f"{found.rate:.1f}/s with p99 up to {1000 * demand.p99_s:g} ms, {found.most:.1f}/s at most",
+            f"{found.rate:.1f}/s with p99 up to {p99_ms:g} ms, {found.most:.1f}/s at most",
         ),
         ("a request alone", f"{1000 * found.alone_s:.1f} ms"),
     ]
@@ -48,9 +47,7 @@ def rows(found: Plan, demand: Demand, machine: Machine, price: float) -> list[tu
         said += [*_memory("device", found.device_bytes), *_memory("pod", found.host_bytes)]
     else:
         said += _memory("pod", found.device_bytes | found.host_bytes)
-    said.append(
-        ("feature store", f"{_size(found.store_bytes)} of Redis: {demand.users:,} users × {demand.events} events")
-    )
+    said.append(("feature store", f"{_size(found.store_bytes)} of Redis: {demand.users:,} users × {events} events"))
     if price:
         month, million = found.cost_a_month(price), found.cost_a_million(price, demand.requests)
         said.append(("cost", f"{month:,.0f} a month, {million:.2f} a million requests at this load"))

@@ -153,6 +153,34 @@ def recommend(
 
 
 @app.command()
+def capacity(
+    users: Annotated[int, typer.Option(help="Users whose histories are kept.", min=1)],
+    items: Annotated[int, typer.Option(help="Items of the catalogue.", min=1)],
+    requests: Annotated[float, typer.Option(help="Requests a second, at the busiest.", min=0.001)],
+    p99_ms: Annotated[float, typer.Option(help="Milliseconds that 99% of requests should keep.")] = 100.0,
+    machine: Annotated[str, typer.Option(help="cpu (two cores), H200, H100, A100, L40S or L4.")] = "cpu",
+    context: Annotated[int, typer.Option(help="Items of a history that the model reads.", min=1)] = 128,
+    recipe: Recipe = "genrec",
+    settings: Settings = None,
+    measured: Annotated[str, typer.Option(help="share,batch_ms,request_ms of benchmarks/capacity.py there.")] = "",
+    price: Annotated[float, typer.Option(help="Of one machine, an hour; any currency.", min=0)] = 0.0,
+) -> None:
+    """How many replicas, how much memory and money a demand takes (docs/capacity.md)."""
+    from nextpage.capacity.plan import Demand
+    from nextpage.recipes import read_recipe
+    from pipelines.capacity import estimate
+
+    chosen = read_recipe(recipe).with_settings(settings or [])
+    demand = Demand(users=users, requests=requests, p99_s=p99_ms / 1000)
+    try:
+        said = estimate(demand, chosen, items=items, context=context, machine=machine, measured=measured, price=price)
+    except ValueError as error:
+        typer.secho(str(error), fg="red", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(said)
+
+
+@app.command()
 def inspect(release: Folder) -> None:
     """Check a release's hashes and say what it holds."""
     from nextpage.release import ReleaseRefused, verify

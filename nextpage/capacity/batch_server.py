@@ -41,7 +41,8 @@ class BatchServer:
             free = (max(begins, arrival[end - 1]) if full else closes) + takes[end - first]
             answered[first:end] = free
             first = end
-        return (answered - arrival)[int(SETTLING * requests) :]
+        latency: np.ndarray = answered - np.array(arrival)
+        return latency[int(SETTLING * requests) :]
 
     def highest_rate(self, p99_s: float, *, utilisation: float = 0.8, steps: int = 10) -> float:
         """Requests a second at which the 99th percentile is still `p99_s`, at most `utilisation` of `most_per_second`.
