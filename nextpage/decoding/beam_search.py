@@ -15,12 +15,14 @@ import torch
 from torch import Tensor
 
 from nextpage.decoding.engine import Engine, Frontier, Prompts
-from nextpage.decoding.filters import intersection, prefix_rank
+from nextpage.decoding.filters import Filters
 from nextpage.decoding.trie import Trie
 
 State = TypeVar("State")
 DEAD = -torch.inf
 """Score of a candidate that is none."""
+CANDIDATES = 1 << 20
+"""How many children are weighed at a time, those of all prompts together: some 50 bytes each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,19 +55,19 @@ def search(
     `prompts` may be what `engine.prefill` has already made of them. Raises ValueError where the engine, the trie and
     the filter do not fit together.
     """
-    frontier, allowed = _start(engine, prompts), intersection(allowed)
+    frontier = _start(engine, prompts)
     batch, device = len(frontier.logits), frontier.logits.device
-    _check(engine, trie, batch, beam_width, k, allowed)
-    rank = None if allowed is None else prefix_rank(allowed)
+    check(engine, trie, batch, beam_width, k, allowed)
+    filters = _filters(allowed, batch)
     node_BW = torch.zeros(batch, 1, dtype=torch.int32, device=device)
     score_BW = torch.zeros(batch, 1, device=device)
     for level, edge_codes in enumerate(trie.edge_codes):
-        edge_BWC, score_BWC = expand(trie, level, node_BW, score_BW, frontier.logits, rank)
         last = level == trie.levels - 1
-        score_BW, node_BW, place_BW = _best(score_BWC.flatten(1), edge_BWC.flatten(1), k if last else beam_width)
+        score_BW, node_BW, parents_BW = _extend(
+            trie, level, node_BW, score_BW, frontier.logits, filters, k if last else beam_width
+        )
         if not last:
-            codes_BW = edge_codes[node_BW]
-            frontier = engine.step(frontier.state, place_BW // edge_BWC.shape[2], codes_BW, level + 1)
+            frontier = engine.step(frontier.state, parents_BW, edge_codes[node_BW], level + 1)
     missing = k - node_BW.shape[1]
     rows = torch.where(score_BW == DEAD, -1, node_BW)
     return Found(
@@ -83,7 +85,8 @@ def generate(engine: Engine[State], prompts: Prompts | Frontier[State], *, beam_
     for level, size in enumerate(engine.sizes):
         score_BM = (score_BW[..., None] + frontier.logits.float().log_softmax(-1)).flatten(1)
         place_BM = torch.arange(score_BM.shape[1], dtype=torch.int32, device=device).expand_as(score_BM)
-        score_BW, _, place_BW = _best(score_BM, place_BM, beam_width)
+        place_BW = best(score_BM, place_BM, beam_width)
+        score_BW = score_BM.gather(1, place_BW)
         parent_BW, code_BW = place_BW // size, place_BW % size
         prefix = codes_BWL.gather(1, parent_BW[..., None].expand(-1, -1, level))
         codes_BWL = torch.cat([prefix, code_BW[..., None]], dim=-1)
@@ -125,34 +128,72 @@ def _start(engine: Engine[State], prompts: Prompts | Frontier[State]) -> Frontie
     return engine.prefill(prompts) if isinstance(prompts, Prompts) else prompts
 
 
-def _check(engine: Engine[State], trie: Trie, batch: int, beam_width: int, k: int, allowed: Tensor | None) -> None:
+def check(
+    engine: Engine[State], trie: Trie, batch: int, beam_width: int, k: int, allowed: Tensor | Filters | None
+) -> None:
+    """Raises ValueError where the engine, the trie and the filter do not fit together, or nothing is asked for."""
     if beam_width < 1 or k < 1:
         raise ValueError(f"beam_width {beam_width} and k {k} must be at least 1")
     if engine.sizes != trie.sizes:
         raise ValueError(
             f"the engine generates codes of sizes {engine.sizes}, the trie holds {trie.sizes}: are they of one release?"
         )
-    if allowed is not None and tuple(allowed.shape) not in ((1, trie.items), (batch, trie.items)):
+    if isinstance(allowed, Filters):
+        shapes = {(len(allowed.ranks), len(rank) - 1) for rank in allowed.ranks if rank is not None}
+    else:
+        shapes = set() if allowed is None else {(1, *allowed.shape)[-2:]}
+    for shape in shapes - {(1, trie.items), (batch, trie.items)}:
         raise ValueError(
-            f"the filter has shape {tuple(allowed.shape)}, expected ({batch}, {trie.items}): one row a prompt, "
+            f"the filter has shape {shape}, expected ({batch}, {trie.items}): one row a prompt, "
             "one column an item of the trie"
         )
 
 
+def _filters(allowed: Tensor | Filters | None, batch: int) -> Filters | None:
+    if allowed is None or isinstance(allowed, Filters):
+        return allowed
+    return Filters.dense(allowed.view(-1, allowed.shape[-1]), batch)
+
+
+def _extend(
+    trie: Trie, level: int, node_BW: Tensor, score_BW: Tensor, logits_BWS: Tensor, filters: Filters | None, width: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The `width` best children of all beams: scores, nodes and the beams they come from, best first.
+
+    Beams are expanded a few at a time and the best kept, so that memory does not grow with beams times fan-out; as the
+    order is total, what is found does not depend on how many.
+    """
+    first_edge = trie.first_edges[level]
+    widest = int((first_edge[node_BW + 1] - first_edge[node_BW]).max())
+    beams = max(1, CANDIDATES // (len(node_BW) * widest))
+    score_BM, edge_BM, from_BM = score_BW[:, :0], node_BW[:, :0], node_BW[:, :0]
+    for start in range(0, node_BW.shape[1], beams):
+        some = slice(start, start + beams)
+        edge_BWC, score_BWC = expand(trie, level, node_BW[:, some], score_BW[:, some], logits_BWS[:, some], filters)
+        beam_W1 = torch.arange(start, start + edge_BWC.shape[1], dtype=torch.int32, device=node_BW.device)[:, None]
+        score_BM = torch.cat([score_BM, score_BWC.flatten(1)], dim=1)
+        edge_BM = torch.cat([edge_BM, edge_BWC.flatten(1)], dim=1)
+        from_BM = torch.cat([from_BM, beam_W1.expand(edge_BWC.shape).flatten(1)], dim=1)
+        place_BW = best(score_BM, edge_BM, width)
+        score_BM, edge_BM, from_BM = (x.gather(1, place_BW) for x in (score_BM, edge_BM, from_BM))
+    live = slice(max(1, int((score_BM != DEAD).sum(dim=1).max())))
+    return score_BM[:, live], edge_BM[:, live], from_BM[:, live].long()
+
+
 def expand(
-    trie: Trie, level: int, node_BW: Tensor, score_BW: Tensor, logits_BWS: Tensor, rank: Tensor | None
+    trie: Trie, level: int, node_BW: Tensor, score_BW: Tensor, logits_BWS: Tensor, filters: Filters | None
 ) -> tuple[Tensor, Tensor]:
     """Every child of every beam: its edge int32 [B, W, C], and its score [B, W, C], DEAD where it may not be."""
-    first_BW = trie.first_edges[level][node_BW]
-    children_BW = trie.first_edges[level][node_BW + 1] - first_BW
-    child_C = torch.arange(int(children_BW.max()), dtype=torch.int32, device=node_BW.device)
-    alive_BWC = child_C < children_BW[..., None]
-    edge_BWC = torch.where(alive_BWC, first_BW[..., None] + child_C, 0)
-    if rank is not None:
-        lo_BM = trie.first_row(level + 1, edge_BWC).flatten(1).long()
-        hi_BM = trie.first_row(level + 1, edge_BWC + 1).flatten(1).long()
-        rank = rank.expand(len(node_BW), -1)
-        alive_BWC = alive_BWC & (rank.gather(1, hi_BM) > rank.gather(1, lo_BM)).view_as(alive_BWC)
+    first_BW, end_BW = trie.first_edges[level][node_BW], trie.first_edges[level][node_BW + 1]
+    child_C = torch.arange(int((end_BW - first_BW).max()) + 1, dtype=torch.int32, device=node_BW.device)
+    edge_BWC = first_BW[..., None] + child_C  # one too many, where the last child's items end
+    if filters is None:
+        alive_BWC = edge_BWC[..., :-1] < end_BW[..., None]
+    else:  # a child's items end where the next one's begin, and past the last child nothing does
+        edge_BWC = torch.minimum(edge_BWC, end_BW[..., None])
+        first_row_BM = trie.first_row(level + 1, edge_BWC.flatten(1))
+        alive_BWC = filters.before(first_row_BM).view_as(edge_BWC).diff(dim=-1) > 0
+    edge_BWC = torch.where(alive_BWC, edge_BWC[..., :-1], 0)
     logits_BWS = logits_BWS.float()
     code_BWC = trie.edge_codes[level][edge_BWC].long()
     base_BW = score_BW - logits_BWS.logsumexp(dim=-1)
@@ -160,17 +201,13 @@ def expand(
     return edge_BWC, score_BWC.masked_fill(~alive_BWC, DEAD)
 
 
-def _best(score_BM: Tensor, node_BM: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The best candidates' scores, nodes and places in M, best first, equal scores by node.
+def best(score_BM: Tensor, node_BM: Tensor, width: int) -> Tensor:
+    """Places in M of the best candidates, best first, equal scores by node: int64 [B, width or M].
 
     Score and node go into one integer, so that the order is total and the same on every device: topk alone may
-    return any of several equal scores. Columns in which no prompt has a candidate left are cut off.
+    return any of several equal scores.
     """
     bits = score_BM.view(torch.int32)
     ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # integers in the order of the floats
     key = (ordered.long() << 32) | (0x7FFFFFFF - node_BM)
-    place = key.topk(min(width, key.shape[1]), dim=1).indices
-    score = score_BM.gather(1, place)
-    live = max(1, int((score != DEAD).sum(dim=1).max()))
-    place, score = place[:, :live], score[:, :live]
-    return score, node_BM.gather(1, place), place
+    return key.topk(min(width, key.shape[1]), dim=1).indices

@@ -29,26 +29,28 @@ class Trie:
 
     @staticmethod
     def build(semantic_ids: SemanticIds) -> "Trie":
-        """O(I · L), vectorised. Raises ValueError where the table is empty or not in lexical order of its codes."""
+        """O(I · L), vectorised, some 20 bytes an item beside the table; it is never copied whole.
+
+        Raises ValueError where the table is empty or not in lexical order of its codes.
+        """
         codes = semantic_ids.codes
         if not len(codes):
             raise ValueError("the table of semantic IDs has no items: a trie needs at least one")
         edge_codes, first_edges = [], []
         fresh = np.zeros(len(codes), dtype=bool)  # rows that differ from the row before in the codes so far
         fresh[0] = True
-        starts = np.zeros(1, dtype=np.int64)  # first row of each node of the level
         for level, size in enumerate(semantic_ids.sizes):
             step = np.diff(codes[:, level])
             _check_order(step < 0, fresh[1:], level, semantic_ids)
-            fresh[1:] |= step != 0
-            if level == len(semantic_ids.sizes) - 1:
-                fresh[:] = True
-            next_starts = np.flatnonzero(fresh)
-            first_edge = np.append(np.searchsorted(next_starts, starts), len(next_starts))
+            last = level == len(semantic_ids.sizes) - 1
+            child = np.ones_like(fresh) if last else fresh.copy()  # rows at which a node of the next level begins
+            child[1:] |= step != 0
+            starts = np.flatnonzero(child)
+            first_edge = np.append(np.flatnonzero(fresh[starts]), len(starts))
             first_edges.append(torch.from_numpy(first_edge.astype(np.int32)))
             dtype = np.int16 if size <= 1 << 15 else np.int32
-            edge_codes.append(torch.from_numpy(codes[next_starts, level].astype(dtype)))
-            starts = next_starts
+            edge_codes.append(torch.from_numpy(codes[starts, level].astype(dtype)))
+            fresh = child
         return Trie(sizes=semantic_ids.sizes, edge_codes=tuple(edge_codes), first_edges=tuple(first_edges))
 
     @property
