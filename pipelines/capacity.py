@@ -17,7 +17,7 @@ def estimate(
     """
     runs_on = known(machine, measured)
     found = plan(demand, workload_of(recipe, items=items, context=context), runs_on)
-    said = [f"{name:<20} {value}" for name, value in rows(found, demand, runs_on, price)]
+    said = [f"{name:<26} {value}" for name, value in rows(found, demand, runs_on, price)]
     if machine != "cpu" and not measured:
         said.append(f"\nWhat is reached of an {machine} is assumed: run benchmarks/capacity.py there, give --measured.")
     return "\n".join([*said, "", values(found, runs_on)])
