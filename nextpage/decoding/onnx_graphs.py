@@ -3,8 +3,8 @@
 A prompt's keys and values are outputs of prefill and inputs of every step, one copy for all beams. A beam's own have a
 slot for each code that it may still add, so that shapes are the same at every step; slots not yet filled are masked.
 One step graph serves all levels: the level is an input, and so is its part of the output head, which on a GPU is a view
-of the embedding table and stays in full precision where the graph is quantised. Both graphs hold plain operators of
-opset 18 only, and no dimension of theirs is ever 0.
+of the embedding table and stays in full precision where the graph is quantised. Both hold plain operators of opset 18,
+and no dimension of theirs is ever 0. They are written, not traced: tracing two layers took twenty seconds.
 
 | graph | input | |
 |---|---|---|
@@ -23,23 +23,22 @@ Letters in names and comments: B prompts, P positions (the longest prompt and it
 levels, S codes of the level, D width, H heads, G key-value heads, R = H / G, K width of a head, J = L - 1 slots.
 """
 
-import logging
-import warnings
 from pathlib import Path
-from typing import Any
 
+import onnx_ir as ir
 import torch
+from onnxscript import GraphBuilder
 from safetensors.torch import save_file
-from torch import Tensor, nn
-from torch.export import Dim
+from torch import Tensor
 
-from nextpage.models.decoder import CausalDecoder, DecoderLayer
+from nextpage.models.decoder import CausalDecoder
 from nextpage.tokenizers.vocabulary import SEP
 
 PREFILL, STEP, HEADS = "prefill.onnx", "step.onnx", "heads.safetensors"
 OPSET = 18
 MASKED = -1e9
 """Score of what is not seen: its share of the softmax is 0, and unlike -inf it cannot make NaN of two of them."""
+END = (1 << 31) - 1  # of a slice
 
 
 def cache_names(kind: str, layers: int) -> list[str]:
@@ -48,190 +47,228 @@ def cache_names(kind: str, layers: int) -> list[str]:
 
 
 def export(decoder: CausalDecoder, folder: Path) -> None:
-    """Write `prefill.onnx`, `step.onnx` (where there is more than one level) and the head of each level.
+    """Write `prefill.onnx`, `step.onnx` (where there is more than one level) and the heads, `head.0` and so on.
 
-    The graphs compute in the decoder's dtype, and logits in fp32. Weights lie beside each graph, in `<graph>.data`.
+    The graphs compute in the decoder's dtype, but norms and logits in fp32. Weights lie beside each, in `<graph>.data`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    decoder = decoder.eval()
-    config, dtype = decoder.config, decoder.embed_tokens.weight.dtype
     heads = {
-        f"head.{level}": decoder.output_weight[slice(*bounds)].detach().float().contiguous()
-        for level, bounds in enumerate(config.level_ranges)
+        f"head.{level}": decoder.output_weight[start:stop].detach().cpu().float().clone()
+        for level, (start, stop) in enumerate(decoder.config.level_ranges)
     }
     save_file(heads, folder / HEADS)
-    levels, groups, width = len(config.level_ranges), config.kv_heads, config.head_width
-    batch, positions, before, beams, codes = map(Dim, ("batch", "positions", "before", "beams", "codes"))
-    prompt, suffix = cache_names("prompt", config.layers), cache_names("suffix", config.layers)
-    lengths, head = torch.tensor([4, 2]), torch.zeros(7, config.width)
-    _write(
-        PrefillGraph(decoder),
-        folder / PREFILL,
-        (torch.zeros(2, 5, *() if decoder.merger is None else (levels,), dtype=torch.int64), lengths, head),
-        ({0: batch, 1: positions}, {0: batch}, {0: codes}),
-        ["tokens", "lengths", "head"],
-        ["logits", *prompt],
-    )
-    if levels == 1:
-        return
-    of_beams = torch.zeros(2, 4, dtype=torch.int64)
-    caches = [
-        *(torch.zeros(2, groups, 5, width, dtype=dtype) for _ in prompt),
-        *(torch.zeros(2, 3, groups, levels - 1, width, dtype=dtype) for _ in suffix),
-    ]
-    _write(
-        StepGraph(decoder),
-        folder / STEP,
-        (of_beams, of_beams.clone(), lengths, torch.tensor(1), head, caches),
-        (
-            {0: batch, 1: beams},
-            {0: batch, 1: beams},
-            {0: batch},
-            {},
-            {0: codes},
-            [{0: batch, 2: positions} for _ in prompt] + [{0: batch, 1: before} for _ in suffix],
-        ),
-        ["tokens", "parents", "lengths", "level", "head", *prompt, *suffix],
-        ["logits", *cache_names("grown", config.layers)],
-    )
+    graphs = {PREFILL: _prefill} if len(heads) == 1 else {PREFILL: _prefill, STEP: _step}
+    for name, build in graphs.items():
+        model = ir.Model(build(_Parts(decoder)), ir_version=10, producer_name="nextpage")
+        ir.save(model, folder / name, external_data=f"{name}.data")
 
 
-class PrefillGraph(nn.Module):
-    """`EagerEngine.prefill` as a pure function. The last layer makes keys and values of all, and goes on with SEP."""
-
-    def __init__(self, decoder: CausalDecoder) -> None:
-        super().__init__()
-        self.decoder = decoder
-
-    def forward(self, tokens: Tensor, lengths: Tensor, head: Tensor) -> tuple[Tensor, ...]:
-        x = self._embed(tokens, lengths)
-        batch, positions = tokens.shape[:2]
-        place = torch.arange(positions)
-        future = _bias(place > place[:, None], x)  # [P, P]
-        caches = []
-        *body, last = _layers(self.decoder)
-        for layer in body:
-            q, k, v = layer.attention_inputs(x, place)
-            k, v = k.transpose(1, 2), v.transpose(1, 2)  # [B, G, P, K]
-            caches += [k, v]
-            x = layer.finish(x, _attend_causally(q, k, v, future))
-        _, k, v = last.attention_inputs(x, place)
-        k, v = k.transpose(1, 2), v.transpose(1, 2)
-        x = x.flatten(0, 1).index_select(0, torch.arange(batch) * positions + lengths)[:, None]  # of SEP: [B, 1, D]
-        q, _, _ = last.attention_inputs(x, lengths[:, None])
-        scores = _scores(q, k, _beyond(lengths, k))
-        x = last.finish(x, _together(scores.softmax(-1) @ v, beams=1))
-        return _logits(self.decoder, x, head), *caches, k, v
-
-    def _embed(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """[B, P, D], with SEP where a prompt ends; what stands after it, no token sees."""
-        decoder = self.decoder
-        x = decoder.embed(tokens) if decoder.merger is None else decoder.embed_merged(tokens)
-        ends = torch.arange(tokens.shape[1]) == lengths[:, None]
-        return torch.where(ends[..., None], decoder.embed_tokens.weight[SEP], x)
+def _prefill(of: "_Parts") -> ir.Graph:
+    """`EagerEngine.prefill`. The last layer makes keys and values of all positions, and goes on with SEP alone."""
+    op, config = of.op, of.config
+    item = () if of.merger is None else (len(config.level_ranges),)
+    tokens, lengths = of.integers("tokens", "batch", "positions", *item), of.integers("lengths", "batch")
+    head = of.head()
+    place, end = of.places(tokens, 1), op.Unsqueeze(lengths, [1])
+    ends = op.Unsqueeze(op.Equal(place, end), [2])  # [B, P, 1]
+    x = op.Where(ends, of.embed(SEP), of.embed(tokens) if of.merger is None else of.embed_merged(tokens))
+    rotation, bias = of.rotation(op.Unsqueeze(place, [0])), of.future(place)
+    caches = []
+    for layer in range(config.layers):
+        normed = of.norm(x, f"layers.{layer}.input_layernorm")
+        k, v = (op.Transpose(part, perm=[0, 2, 1, 3]) for part in of.keys_and_values(normed, layer, rotation))
+        caches += [k, v]  # [B, G, P, K]
+        if layer == config.layers - 1:
+            x, normed = of.rows_at(end, x), of.rows_at(end, normed)  # [B, 1, D]
+            rotation, bias = of.rotation(end), of.beyond(place, end)
+        q = of.queries(normed, layer, rotation)
+        weights = op.Softmax(of.scores(q, k, bias), axis=-1)
+        x = of.finish(x, of.by_position(op.MatMul(weights, v)), layer)
+    return of.graph([of.logits(x, head), *caches], ["logits", *cache_names("prompt", config.layers)])
 
 
-class StepGraph(nn.Module):
-    """`EagerEngine.step` as a pure function. `caches`: the inputs from prompt_k.0 on, in the order of the names."""
+def _step(of: "_Parts") -> ir.Graph:
+    """`EagerEngine.step`."""
+    op, config = of.op, of.config
+    slots, groups, width = of.slots, config.kv_heads, config.head_width
+    tokens, parents = of.integers("tokens", "batch", "beams"), of.integers("parents", "batch", "beams")
+    lengths, level, head = of.integers("lengths", "batch"), of.integers("level"), of.head()
+    prompt = of.caches("prompt", "batch", groups, "positions", width)
+    suffix = of.caches("suffix", "batch", "before", groups, slots, width)
+    end, slot = op.Unsqueeze(lengths, [1]), of.constant(torch.arange(slots), "slot")
+    rotation, beyond = of.rotation(op.Add(end, level)), of.beyond(of.places(prompt[0], 2), end)
+    fresh = op.Unsqueeze(op.Equal(slot, op.Sub(level, 1)), [1])  # [J, 1]
+    empty = of.bias(op.GreaterOrEqual(slot, level))  # [J]
+    first = op.Mul(op.Unsqueeze(of.places(tokens, 0), [1]), op.Shape(suffix[0], start=1, end=2))
+    parent = op.Add(parents, first)  # [B, W], among B · V rows
+    x, grown = of.embed(tokens), []
+    for layer in range(config.layers):
+        normed = of.norm(x, f"layers.{layer}.input_layernorm")
+        q, own = of.queries(normed, layer, rotation), of.keys_and_values(normed, layer, rotation)
+        for new, old in zip(own, suffix[2 * layer : 2 * layer + 2], strict=True):
+            inherited = op.Gather(op.Reshape(old, [-1, groups, slots, width]), parent, axis=0)
+            grown.append(op.Where(fresh, op.Unsqueeze(new, [3]), inherited))  # [B, W, G, J, K]
+        x = of.finish(x, of.attend(q, prompt[2 * layer : 2 * layer + 2], beyond, grown[-2:], empty), layer)
+    return of.graph([of.logits(x, head), *grown], ["logits", *cache_names("grown", config.layers)])
+
+
+class _Parts:
+    """The parts of a decoder as nodes of one graph. In shapes, W is also P: each position of prefill is a beam."""
 
     def __init__(self, decoder: CausalDecoder) -> None:
-        super().__init__()
-        self.decoder = decoder
+        self.config, self.merger = decoder.config, decoder.merger
+        self.slots = len(self.config.level_ranges) - 1
+        self.repeats = self.config.heads // self.config.kv_heads
+        self.weights = {name: weight.detach().cpu() for name, weight in decoder.state_dict().items()}
+        self.builder = GraphBuilder(ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name="nextpage"))
+        self.op = self.builder.op
+        self.embedding = self.constant(self.weights["embed_tokens.weight"], "embed_tokens.weight")
+        self.dtype = self.embedding.dtype
 
-    def forward(
-        self, tokens: Tensor, parents: Tensor, lengths: Tensor, level: Tensor, head: Tensor, caches: list[Tensor]
-    ) -> tuple[Tensor, ...]:
-        x, grown = self.decoder.embed(tokens), []
-        layers = _layers(self.decoder)
-        prompt, suffix = caches[: 2 * len(layers)], caches[2 * len(layers) :]
-        (batch, beams), before, slots = tokens.shape, suffix[0].shape[1], suffix[0].shape[3]
-        slot = torch.arange(slots)
-        fresh, empty = (slot == level - 1)[:, None], _bias(slot >= level, x)
-        source = (torch.arange(batch)[:, None] * before + parents).flatten()  # each beam's parent among B · V rows
-        beyond = _beyond(lengths, prompt[0])
-        for index, layer in enumerate(layers):
-            q, *own = layer.attention_inputs(x, (lengths + level)[:, None])
-            cached = suffix[2 * index : 2 * index + 2]
-            inherited = [old.flatten(0, 1).index_select(0, source).view(batch, beams, *old.shape[2:]) for old in cached]
-            k, v = (torch.where(fresh, new[..., None, :], old) for new, old in zip(own, inherited, strict=True))
-            grown += [k, v]  # [B, W, G, J, K]
-            prompt_k, prompt_v = prompt[2 * index : 2 * index + 2]
-            x = layer.finish(x, _attend(q, prompt_k, prompt_v, beyond, k, v, empty))
-        return _logits(self.decoder, x, head), *grown
+    def integers(self, name: str, *shape: int | str) -> ir.Value:
+        return self.builder.input(name, ir.DataType.INT64, shape)
 
+    def head(self) -> ir.Value:
+        return self.builder.input("head", ir.DataType.FLOAT, ("codes", self.config.width))
 
-def _attend(
-    q: Tensor, prompt_k: Tensor, prompt_v: Tensor, beyond: Tensor, k: Tensor, v: Tensor, empty: Tensor
-) -> Tensor:
-    """Each beam attends to its prompt and to its own codes, under one softmax. q and the result [B, W, H, K]."""
-    (beams, heads, width), groups = q.shape[1:], k.shape[2]
-    by_group = torch.unflatten(q * width**-0.5, 2, (groups, heads // groups))  # [B, W, G, R, K]
-    to_suffix = by_group @ k.transpose(3, 4) + empty  # [B, W, G, R, J]
-    scores = [_scores(q, prompt_k, beyond), to_suffix.transpose(1, 2).flatten(2, 3)]  # [B, G, W·R, P and J]
-    weights = torch.cat(scores, dim=-1).softmax(-1)
-    positions = prompt_k.shape[2]
-    from_prompt = _together(weights[..., :positions] @ prompt_v, beams)
-    of_suffix = torch.unflatten(weights[..., positions:], 2, (beams, heads // groups)).transpose(1, 2)
-    return from_prompt + (of_suffix @ v).flatten(2, 3)
+    def caches(self, kind: str, *shape: int | str) -> list[ir.Value]:
+        return [self.builder.input(name, self.dtype, shape) for name in cache_names(kind, self.config.layers)]
 
+    def graph(self, outputs: list[ir.Value], names: list[str]) -> ir.Graph:
+        for output, name in zip(outputs, names, strict=True):
+            self.builder.add_output(output, name)
+        return self.builder.graph
 
-def _scores(q: Tensor, k: Tensor, bias: Tensor) -> Tensor:
-    """All queries of a prompt against its keys at once. q [B, W, H, K], k [B, G, P, K] → [B, G, W·R, P]"""
-    (heads, width), groups = q.shape[2:], k.shape[1]
-    by_group = torch.unflatten(q * width**-0.5, 2, (groups, heads // groups)).transpose(1, 2)  # [B, G, W, R, K]
-    return by_group.flatten(2, 3) @ k.transpose(2, 3) + bias
+    def constant(self, value: Tensor, name: str) -> ir.Value:
+        return self.builder.initializer(ir.tensor(value.contiguous()), name)
 
+    def places(self, x: ir.Value, axis: int) -> ir.Value:
+        """0, 1, 2 … along an axis of x."""
+        return self.op.Range(0, self.op.Squeeze(self.op.Shape(x, start=axis, end=axis + 1), [0]), 1)
 
-def _together(attended: Tensor, beams: int) -> Tensor:
-    """[B, G, W·R, K] → [B, W, H, K]"""
-    return torch.unflatten(attended, 2, (beams, -1)).transpose(1, 2).flatten(2, 3)
+    def embed(self, tokens: ir.Value | int) -> ir.Value:
+        """[...] → [..., D]"""
+        return self.op.Gather(self.embedding, tokens, axis=0)
 
+    def embed_merged(self, tokens: ir.Value) -> ir.Value:
+        """[B, P, L] → [B, P, D]"""
+        together = len(self.config.level_ranges) * self.config.width
+        return self.linear(self.op.Reshape(self.embed(tokens), [0, 0, together]), "merger.linear")
 
-def _attend_causally(q: Tensor, k: Tensor, v: Tensor, future: Tensor) -> Tensor:
-    """q [B, P, H, K], k and v [B, G, P, K], future [P, P] → [B, P, H, K]. Padding stands last: none before sees it."""
-    repeats = q.shape[2] // k.shape[1]
-    scores = _scores(q, k, future.repeat_interleave(repeats, dim=0))
-    return _together(scores.softmax(-1) @ v, q.shape[1])
+    def linear(self, x: ir.Value, name: str, scale: float = 1.0) -> ir.Value:
+        """x · Wᵀ + b, times `scale`."""
+        product = self.op.MatMul(x, self.constant(self.weights[f"{name}.weight"].T * scale, f"{name}.weight"))
+        bias = self.weights.get(f"{name}.bias")
+        return product if bias is None else self.op.Add(product, self.constant(bias * scale, f"{name}.bias"))
 
+    def norm(self, x: ir.Value, name: str) -> ir.Value:
+        """RMSNorm in fp32, in the words that ONNX Runtime makes one operator of."""
+        op, x = self.op, self.op.Cast(x, to=ir.DataType.FLOAT)
+        root = op.Sqrt(op.Add(op.ReduceMean(op.Pow(x, 2.0), [-1], keepdims=1), self.config.norm_epsilon))
+        weight = self.constant(self.weights[f"{name}.weight"].float(), f"{name}.weight")
+        return op.Cast(op.Mul(op.Div(x, root), weight), to=self.dtype)
 
-def _beyond(lengths: Tensor, k: Tensor) -> Tensor:
-    """Leaves a prompt up to its SEP: [B, 1, 1, P], for keys [B, G, P, K]."""
-    return _bias(torch.arange(k.shape[2]) > lengths[:, None], k)[:, None, None]
+    def rotation(self, position: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """Cosine and signed sine for `rotate`. position int64 [B or 1, W] → [B or 1, W, 1, K] each."""
+        op, half = self.op, self.config.head_width // 2
+        frequency = (self.config.rope_theta ** (-torch.arange(half) / half)).tolist()
+        angle = op.Mul(op.Cast(op.Unsqueeze(position, [2, 3]), to=ir.DataType.FLOAT), frequency)
+        cosine, sine = op.Cos(angle), op.Sin(angle)
+        cosine, sine = op.Concat(cosine, cosine, axis=-1), op.Concat(op.Neg(sine), sine, axis=-1)
+        return op.Cast(cosine, to=self.dtype), op.Cast(sine, to=self.dtype)
 
+    def rotate(self, x: ir.Value, rotation: tuple[ir.Value, ir.Value]) -> ir.Value:
+        """[B, W, heads, K]: the halves turned as pairs."""
+        op, (cosine, sine) = self.op, rotation
+        first, second = op.Split(x, axis=-1, num_outputs=2, _outputs=2)
+        return op.Add(op.Mul(x, cosine), op.Mul(op.Concat(second, first, axis=-1), sine))
 
-def _bias(hidden: Tensor, like: Tensor) -> Tensor:
-    return torch.where(hidden, MASKED, 0.0).to(like.dtype)
+    def queries(self, x: ir.Value, layer: int, rotation: tuple[ir.Value, ir.Value]) -> ir.Value:
+        """Scaled by 1/√K: [B, W, H, K]"""
+        heads, width = self.config.heads, self.config.head_width
+        q = self.linear(x, f"layers.{layer}.self_attn.q_proj", scale=width**-0.5)
+        return self.rotate(self.op.Reshape(q, [0, 0, heads, width]), rotation)
 
-
-def _logits(decoder: CausalDecoder, x: Tensor, head: Tensor) -> Tensor:
-    hidden: Tensor = decoder.norm(x)
-    return hidden.float() @ head.T
-
-
-def _layers(decoder: CausalDecoder) -> list[DecoderLayer]:
-    return [layer for layer in decoder.layers if isinstance(layer, DecoderLayer)]
-
-
-def _write(
-    graph: nn.Module,
-    path: Path,
-    example: tuple[Any, ...],
-    shapes: tuple[Any, ...],
-    inputs: list[str],
-    outputs: list[str],
-) -> None:
-    """`example` and `shapes`: the arguments of the graph, and which of their dimensions vary."""
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that there is no torchvision
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of names that axes share, and of PyTorch's own deprecations
-        torch.onnx.export(
-            graph.eval(),
-            example,
-            path,
-            input_names=inputs,
-            output_names=outputs,
-            dynamic_shapes=shapes,
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
+    def keys_and_values(
+        self, x: ir.Value, layer: int, rotation: tuple[ir.Value, ir.Value]
+    ) -> tuple[ir.Value, ir.Value]:
+        """[B, W, G, K] each."""
+        k, v = (
+            self.op.Reshape(
+                self.linear(x, f"layers.{layer}.self_attn.{name}"), [0, 0, self.config.kv_heads, self.config.head_width]
+            )
+            for name in ("k_proj", "v_proj")
         )
+        return self.rotate(k, rotation), v
+
+    def by_group(self, q: ir.Value) -> ir.Value:
+        """[B, W, H, K] → [B, W, G, R, K]"""
+        return self.op.Reshape(q, [0, 0, self.config.kv_heads, self.repeats, self.config.head_width])
+
+    def by_prompt(self, x: ir.Value, last: int) -> ir.Value:
+        """All beams of a prompt as rows: [B, W, G, R, last] → [B, G, W·R, last]"""
+        return self.op.Reshape(self.op.Transpose(x, perm=[0, 2, 1, 3, 4]), [0, 0, -1, last])
+
+    def by_beam(self, x: ir.Value, last: int) -> ir.Value:
+        """The way back: [B, G, W·R, last] → [B, W, G, R, last]"""
+        return self.op.Transpose(self.op.Reshape(x, [0, 0, -1, self.repeats, last]), perm=[0, 2, 1, 3, 4])
+
+    def by_position(self, attended: ir.Value) -> ir.Value:
+        """[B, G, W·R, K] → [B, W, H·K]"""
+        return self.op.Reshape(
+            self.by_beam(attended, self.config.head_width), [0, 0, self.config.heads * self.config.head_width]
+        )
+
+    def scores(self, q: ir.Value, k: ir.Value, bias: ir.Value) -> ir.Value:
+        """All queries of a prompt against its keys. q [B, W, H, K], k [B, G, P, K] → [B, G, W·R, P]"""
+        op, rows = self.op, self.by_prompt(self.by_group(q), self.config.head_width)
+        return op.Add(op.MatMul(rows, op.Transpose(k, perm=[0, 1, 3, 2])), bias)
+
+    def attend(
+        self, q: ir.Value, prompt: list[ir.Value], beyond: ir.Value, suffix: list[ir.Value], empty: ir.Value
+    ) -> ir.Value:
+        """Each beam attends to its prompt and to its own codes, under one softmax. q [B, W, H, K], keys and values of
+        the prompt [B, G, P, K], of the beams [B, W, G, J, K] → [B, W, H·K]"""
+        op, slots = self.op, self.slots
+        to_suffix = op.Add(op.MatMul(self.by_group(q), op.Transpose(suffix[0], perm=[0, 1, 2, 4, 3])), empty)
+        scores = op.Concat(self.scores(q, prompt[0], beyond), self.by_prompt(to_suffix, slots), axis=-1)
+        weights = op.Softmax(scores, axis=-1)  # [B, G, W·R, P + J]
+        from_prompt = op.MatMul(op.Slice(weights, [0], [-slots], [3]), prompt[1])
+        from_suffix = op.MatMul(
+            self.by_beam(op.Slice(weights, [-slots], [END], [3]), slots), suffix[1]
+        )  # [B, W, G, R, K]
+        attended = op.Reshape(from_suffix, [0, 0, self.config.heads * self.config.head_width])
+        return op.Add(self.by_position(from_prompt), attended)
+
+    def bias(self, hidden: ir.Value) -> ir.Value:
+        return self.op.Cast(self.op.Where(hidden, MASKED, 0.0), to=self.dtype)
+
+    def beyond(self, place: ir.Value, end: ir.Value) -> ir.Value:
+        """Leaves a prompt up to its SEP: [B, 1, 1, P]"""
+        return self.op.Unsqueeze(self.bias(self.op.Greater(place, end)), [1, 2])
+
+    def future(self, place: ir.Value) -> ir.Value:
+        """Leaves a position what does not come after it: [P·R, P]. Padding stands last, so no prompt sees it."""
+        op = self.op
+        rows = op.Reshape(op.Expand(op.Unsqueeze(place, [1]), [1, self.repeats]), [-1, 1])
+        return self.bias(op.Greater(place, rows))
+
+    def rows_at(self, place: ir.Value, x: ir.Value) -> ir.Value:
+        """place [B, 1], x [B, P, D] → [B, 1, D]"""
+        op = self.op
+        first = op.Mul(op.Unsqueeze(self.places(x, 0), [1]), op.Shape(x, start=1, end=2))
+        return op.Gather(op.Reshape(x, [-1, self.config.width]), op.Add(first, place), axis=0)
+
+    def finish(self, x: ir.Value, attended: ir.Value, layer: int) -> ir.Value:
+        """`DecoderLayer.finish`. x [B, W, D], attended [B, W, H·K] → [B, W, D]"""
+        op = self.op
+        x = op.Add(x, self.linear(attended, f"layers.{layer}.self_attn.o_proj"))
+        normed = self.norm(x, f"layers.{layer}.post_attention_layernorm")
+        gate, up = (self.linear(normed, f"layers.{layer}.mlp.{name}_proj") for name in ("gate", "up"))
+        activated = op.Mul(op.Mul(gate, op.Sigmoid(gate)), up)
+        return op.Add(x, self.linear(activated, f"layers.{layer}.mlp.down_proj"))
+
+    def logits(self, x: ir.Value, head: ir.Value) -> ir.Value:
+        """[B, W, S]"""
+        hidden = self.op.Cast(self.norm(x, "norm"), to=ir.DataType.FLOAT)
+        return self.op.MatMul(hidden, self.op.Transpose(head, perm=[1, 0]))
