@@ -46,9 +46,9 @@ def trie(nodes: tuple[int, ...], sizes: tuple[int, ...]) -> int:
     return codes + sum((count + 1) * INT32 for count in nodes[:-1])
 
 
-def filters(items: int, batch: int) -> int:
-    """Of a batch whose prompts each have their own: allowed bool [B, I], and their prefix sums int32 [B, I + 1]."""
-    return batch * (items + (items + 1) * INT32)
+def filters(items: int, sets: int) -> int:
+    """The prefix sums int32 [I + 1] of so many sets of items; what a request alone must not get is next to nothing."""
+    return sets * (items + 1) * INT32
 
 
 def activations(config: DecoderConfig, positions: int, value_bytes: int = BF16) -> int:

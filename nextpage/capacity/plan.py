@@ -70,7 +70,7 @@ class Workload:
     context: int = 128  # items of a history that the model reads
     beam_width: int = 64
     batch: int = 32  # requests that run together at most
-    filtered: bool = True  # requests bring filters of their own
+    filter_sets: int = 32  # different sets of items (stock, region, category) that requests of a batch may ask for
 
     @property
     def positions(self) -> int:
@@ -86,7 +86,7 @@ class Workload:
             "beams' keys and values": memory.keys_and_values(self.config, suffixes),
             "activations": memory.activations(self.config, prompts),
             "trie": memory.trie(memory.nodes_at_most(self.items, self.sizes), self.sizes),
-            "filters": memory.filters(self.items, self.batch) if self.filtered else 0,
+            "filters": memory.filters(self.items, self.filter_sets),
         }
 
 

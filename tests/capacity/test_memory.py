@@ -9,7 +9,7 @@ import torch
 from nextpage.capacity import memory
 from nextpage.decoding.eager import EagerEngine
 from nextpage.decoding.engine import Prompts
-from nextpage.decoding.filters import prefix_rank
+from nextpage.decoding.filters import Filters, ItemFilter
 from nextpage.decoding.trie import Trie
 from nextpage.models.decoder import CausalDecoder, DecoderConfig
 from nextpage.tokenizers.semantic_ids import SemanticIds
@@ -62,9 +62,12 @@ def test_a_trie_has_the_bytes_of_its_nodes_and_never_more_than_foretold(items: i
     assert built.nbytes <= memory.trie(most, sizes) <= 8 * items + 4 * 2**20
 
 
-def test_filters_are_the_vector_and_its_prefix_sums() -> None:
-    allowed = torch.ones(3, 700, dtype=torch.bool)
-    assert memory.filters(700, 3) == allowed.nbytes + prefix_rank(allowed).nbytes
+def test_filters_are_the_prefix_sums_of_each_set() -> None:
+    sets = [ItemFilter.of(np.ones(700, dtype=bool)) for _ in range(3)]
+    held = Filters.of([*sets, sets[0]])  # requests that ask for one set share it
+    assert held is not None
+    distinct = {rank.data_ptr(): rank for rank in held.ranks if rank is not None}
+    assert memory.filters(700, 3) == sum(rank.nbytes for rank in distinct.values())
 
 
 def test_item_tokens_are_the_vocabularys() -> None:

@@ -77,7 +77,7 @@ def test_filters_are_what_a_large_catalogue_costs() -> None:
     large = replace(WORKLOAD, items=10_000_000)
     parts = large.bytes()
     assert max(parts, key=lambda name: parts[name]) == "filters"
-    assert replace(large, filtered=False).bytes() == {**parts, "filters": 0}
+    assert replace(large, filter_sets=0).bytes() == {**parts, "filters": 0}
 
 
 def test_a_replica_that_the_device_cannot_hold_is_refused_by_what_fills_it() -> None:

@@ -44,6 +44,17 @@ def test_every_steps_image_moves_with_the_registry(rendered: dict[str, list[Mani
         assert all(image.startswith("mirror.example.com/np/") for image in images)
 
 
+def test_steps_read_redis_by_the_secret_of_the_values(chart: Path) -> None:
+    for name in ("nextpage-redis", "their-redis"):
+        made = render(chart, Case(name="", values={"redis": {"secret": name}}))
+        [rollout] = [m for m in made if m["kind"] == "PipelineVersion" and "-rollout-" in m["metadata"]["name"]]
+        steps = rollout["spec"]["platformSpec"]["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values()
+        read = [secret for step in steps for secret in step.get("secretAsEnv", [])]
+        assert read
+        assert {secret["secretName"] for secret in read} == {name}
+        assert {secret["secretNameParameter"]["runtimeValue"]["constant"] for secret in read} == {name}
+
+
 def a_program(path: Path, text: str) -> str:
     path.write_text(f"#!/bin/sh\n{text}\n")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)

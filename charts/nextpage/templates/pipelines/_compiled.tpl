@@ -1,7 +1,9 @@
-{{/* A compiled pipeline's text, its images from our registry. Of (list $ "path"). */}}
+{{/* A compiled pipeline's text, its images from our registry, Redis's password from our Secret. Of (list $ "path"). */}}
 {{- define "nextpage.compiled" -}}
-{{- $root := index . 0 -}}
-{{- $root.Files.Get (index . 1) | replace "image: ghcr.io/nextpage/" (printf "image: %s/" $root.Values.images.registry) -}}
+{{- $values := (index . 0).Values -}}
+{{- $text := (index . 0).Files.Get (index . 1) | replace "image: ghcr.io/nextpage/" (printf "image: %s/" $values.images.registry) -}}
+{{- $secret := $values.redis.secret | default "nextpage-redis" -}}
+{{- $text | replace "constant: nextpage-redis" (printf "constant: %s" $secret) | replace "secretName: nextpage-redis" (printf "secretName: %s" $secret) -}}
 {{- end }}
 
 {{/* Its name and its version's, as JSON. The version holds a hash, for what is under a version never changes. */}}
