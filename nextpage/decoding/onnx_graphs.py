@@ -24,6 +24,7 @@ levels, S codes of the level, D width, H heads, G key-value heads, R = H / G, K 
 """
 
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 import torch
@@ -39,6 +40,8 @@ OPSET = 18
 MASKED = -1e9
 """Score of what is not seen: its share of the softmax is 0, and unlike -inf it cannot make NaN of two of them."""
 END = (1 << 31) - 1  # of a slice
+Value = Any
+"""An `onnx_ir.Value`; the builder's operators have no types."""
 
 
 def cache_names(kind: str, layers: int) -> list[str]:
@@ -125,50 +128,50 @@ class _Parts:
         self.embedding = self.constant(self.weights["embed_tokens.weight"], "embed_tokens.weight")
         self.dtype = self.embedding.dtype
 
-    def integers(self, name: str, *shape: int | str) -> ir.Value:
+    def integers(self, name: str, *shape: int | str) -> Value:
         return self.builder.input(name, ir.DataType.INT64, shape)
 
-    def head(self) -> ir.Value:
+    def head(self) -> Value:
         return self.builder.input("head", ir.DataType.FLOAT, ("codes", self.config.width))
 
-    def caches(self, kind: str, *shape: int | str) -> list[ir.Value]:
+    def caches(self, kind: str, *shape: int | str) -> list[Value]:
         return [self.builder.input(name, self.dtype, shape) for name in cache_names(kind, self.config.layers)]
 
-    def graph(self, outputs: list[ir.Value], names: list[str]) -> ir.Graph:
+    def graph(self, outputs: list[Value], names: list[str]) -> ir.Graph:
         for output, name in zip(outputs, names, strict=True):
             self.builder.add_output(output, name)
         return self.builder.graph
 
-    def constant(self, value: Tensor, name: str) -> ir.Value:
+    def constant(self, value: Tensor, name: str) -> Value:
         return self.builder.initializer(ir.tensor(value.contiguous()), name)
 
-    def places(self, x: ir.Value, axis: int) -> ir.Value:
+    def places(self, x: Value, axis: int) -> Value:
         """0, 1, 2 … along an axis of x."""
         return self.op.Range(0, self.op.Squeeze(self.op.Shape(x, start=axis, end=axis + 1), [0]), 1)
 
-    def embed(self, tokens: ir.Value | int) -> ir.Value:
+    def embed(self, tokens: Value | int) -> Value:
         """[...] → [..., D]"""
         return self.op.Gather(self.embedding, tokens, axis=0)
 
-    def embed_merged(self, tokens: ir.Value) -> ir.Value:
+    def embed_merged(self, tokens: Value) -> Value:
         """[B, P, L] → [B, P, D]"""
         together = len(self.config.level_ranges) * self.config.width
         return self.linear(self.op.Reshape(self.embed(tokens), [0, 0, together]), "merger.linear")
 
-    def linear(self, x: ir.Value, name: str, scale: float = 1.0) -> ir.Value:
+    def linear(self, x: Value, name: str, scale: float = 1.0) -> Value:
         """x · Wᵀ + b, times `scale`."""
         product = self.op.MatMul(x, self.constant(self.weights[f"{name}.weight"].T * scale, f"{name}.weight"))
         bias = self.weights.get(f"{name}.bias")
         return product if bias is None else self.op.Add(product, self.constant(bias * scale, f"{name}.bias"))
 
-    def norm(self, x: ir.Value, name: str) -> ir.Value:
+    def norm(self, x: Value, name: str) -> Value:
         """RMSNorm in fp32, in the words that ONNX Runtime makes one operator of."""
         op, x = self.op, self.op.Cast(x, to=ir.DataType.FLOAT)
         root = op.Sqrt(op.Add(op.ReduceMean(op.Pow(x, 2.0), [-1], keepdims=1), self.config.norm_epsilon))
         weight = self.constant(self.weights[f"{name}.weight"].float(), f"{name}.weight")
         return op.Cast(op.Mul(op.Div(x, root), weight), to=self.dtype)
 
-    def rotation(self, position: ir.Value) -> tuple[ir.Value, ir.Value]:
+    def rotation(self, position: Value) -> tuple[Value, Value]:
         """Cosine and signed sine for `rotate`. position int64 [B or 1, W] → [B or 1, W, 1, K] each."""
         op, half = self.op, self.config.head_width // 2
         frequency = (self.config.rope_theta ** (-torch.arange(half) / half)).tolist()
@@ -177,21 +180,19 @@ class _Parts:
         cosine, sine = op.Concat(cosine, cosine, axis=-1), op.Concat(op.Neg(sine), sine, axis=-1)
         return op.Cast(cosine, to=self.dtype), op.Cast(sine, to=self.dtype)
 
-    def rotate(self, x: ir.Value, rotation: tuple[ir.Value, ir.Value]) -> ir.Value:
+    def rotate(self, x: Value, rotation: tuple[Value, Value]) -> Value:
         """[B, W, heads, K]: the halves turned as pairs."""
         op, (cosine, sine) = self.op, rotation
         first, second = op.Split(x, axis=-1, num_outputs=2, _outputs=2)
         return op.Add(op.Mul(x, cosine), op.Mul(op.Concat(second, first, axis=-1), sine))
 
-    def queries(self, x: ir.Value, layer: int, rotation: tuple[ir.Value, ir.Value]) -> ir.Value:
+    def queries(self, x: Value, layer: int, rotation: tuple[Value, Value]) -> Value:
         """Scaled by 1/√K: [B, W, H, K]"""
         heads, width = self.config.heads, self.config.head_width
         q = self.linear(x, f"layers.{layer}.self_attn.q_proj", scale=width**-0.5)
         return self.rotate(self.op.Reshape(q, [0, 0, heads, width]), rotation)
 
-    def keys_and_values(
-        self, x: ir.Value, layer: int, rotation: tuple[ir.Value, ir.Value]
-    ) -> tuple[ir.Value, ir.Value]:
+    def keys_and_values(self, x: Value, layer: int, rotation: tuple[Value, Value]) -> tuple[Value, Value]:
         """[B, W, G, K] each."""
         k, v = (
             self.op.Reshape(
@@ -201,32 +202,30 @@ class _Parts:
         )
         return self.rotate(k, rotation), v
 
-    def by_group(self, q: ir.Value) -> ir.Value:
+    def by_group(self, q: Value) -> Value:
         """[B, W, H, K] → [B, W, G, R, K]"""
         return self.op.Reshape(q, [0, 0, self.config.kv_heads, self.repeats, self.config.head_width])
 
-    def by_prompt(self, x: ir.Value, last: int) -> ir.Value:
+    def by_prompt(self, x: Value, last: int) -> Value:
         """All beams of a prompt as rows: [B, W, G, R, last] → [B, G, W·R, last]"""
         return self.op.Reshape(self.op.Transpose(x, perm=[0, 2, 1, 3, 4]), [0, 0, -1, last])
 
-    def by_beam(self, x: ir.Value, last: int) -> ir.Value:
+    def by_beam(self, x: Value, last: int) -> Value:
         """The way back: [B, G, W·R, last] → [B, W, G, R, last]"""
         return self.op.Transpose(self.op.Reshape(x, [0, 0, -1, self.repeats, last]), perm=[0, 2, 1, 3, 4])
 
-    def by_position(self, attended: ir.Value) -> ir.Value:
+    def by_position(self, attended: Value) -> Value:
         """[B, G, W·R, K] → [B, W, H·K]"""
         return self.op.Reshape(
             self.by_beam(attended, self.config.head_width), [0, 0, self.config.heads * self.config.head_width]
         )
 
-    def scores(self, q: ir.Value, k: ir.Value, bias: ir.Value) -> ir.Value:
+    def scores(self, q: Value, k: Value, bias: Value) -> Value:
         """All queries of a prompt against its keys. q [B, W, H, K], k [B, G, P, K] → [B, G, W·R, P]"""
         op, rows = self.op, self.by_prompt(self.by_group(q), self.config.head_width)
         return op.Add(op.MatMul(rows, op.Transpose(k, perm=[0, 1, 3, 2])), bias)
 
-    def attend(
-        self, q: ir.Value, prompt: list[ir.Value], beyond: ir.Value, suffix: list[ir.Value], empty: ir.Value
-    ) -> ir.Value:
+    def attend(self, q: Value, prompt: list[Value], beyond: Value, suffix: list[Value], empty: Value) -> Value:
         """Each beam attends to its prompt and to its own codes, under one softmax. q [B, W, H, K], keys and values of
         the prompt [B, G, P, K], of the beams [B, W, G, J, K] → [B, W, H·K]"""
         op, slots = self.op, self.slots
@@ -240,26 +239,26 @@ class _Parts:
         attended = op.Reshape(from_suffix, [0, 0, self.config.heads * self.config.head_width])
         return op.Add(self.by_position(from_prompt), attended)
 
-    def bias(self, hidden: ir.Value) -> ir.Value:
+    def bias(self, hidden: Value) -> Value:
         return self.op.Cast(self.op.Where(hidden, MASKED, 0.0), to=self.dtype)
 
-    def beyond(self, place: ir.Value, end: ir.Value) -> ir.Value:
+    def beyond(self, place: Value, end: Value) -> Value:
         """Leaves a prompt up to its SEP: [B, 1, 1, P]"""
         return self.op.Unsqueeze(self.bias(self.op.Greater(place, end)), [1, 2])
 
-    def future(self, place: ir.Value) -> ir.Value:
+    def future(self, place: Value) -> Value:
         """Leaves a position what does not come after it: [P·R, P]. Padding stands last, so no prompt sees it."""
         op = self.op
         rows = op.Reshape(op.Expand(op.Unsqueeze(place, [1]), [1, self.repeats]), [-1, 1])
         return self.bias(op.Greater(place, rows))
 
-    def rows_at(self, place: ir.Value, x: ir.Value) -> ir.Value:
+    def rows_at(self, place: Value, x: Value) -> Value:
         """place [B, 1], x [B, P, D] → [B, 1, D]"""
         op = self.op
         first = op.Mul(op.Unsqueeze(self.places(x, 0), [1]), op.Shape(x, start=1, end=2))
         return op.Gather(op.Reshape(x, [-1, self.config.width]), op.Add(first, place), axis=0)
 
-    def finish(self, x: ir.Value, attended: ir.Value, layer: int) -> ir.Value:
+    def finish(self, x: Value, attended: Value, layer: int) -> Value:
         """`DecoderLayer.finish`. x [B, W, D], attended [B, W, H·K] → [B, W, D]"""
         op = self.op
         x = op.Add(x, self.linear(attended, f"layers.{layer}.self_attn.o_proj"))
@@ -268,7 +267,7 @@ class _Parts:
         activated = op.Mul(op.Mul(gate, op.Sigmoid(gate)), up)
         return op.Add(x, self.linear(activated, f"layers.{layer}.mlp.down_proj"))
 
-    def logits(self, x: ir.Value, head: ir.Value) -> ir.Value:
+    def logits(self, x: Value, head: Value) -> Value:
         """[B, W, S]"""
         hidden = self.op.Cast(self.norm(x, "norm"), to=ir.DataType.FLOAT)
         return self.op.MatMul(hidden, self.op.Transpose(head, perm=[1, 0]))
