@@ -11,7 +11,7 @@ for folder in sys.argv[1:]:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as failure:
         sys.exit(
-            f"{folder} cannot be written by user 65532 ({failure}): its storage ignores fsGroup, so let its server give "
-            "the folder to group 65532, or choose another storageClass"
+            f"{folder} cannot be written by user 65532 ({failure}): its storage ignores fsGroup, so let its server "
+            "give the folder to group 65532, or choose another storageClass"
         )
     print(f"{folder} can be written")
