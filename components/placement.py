@@ -34,6 +34,14 @@ class Placement:
             )
 
     @property
+    def sentence(self) -> str:
+        where = f"on nodes of {self.node_pool}" if self.node_pool else "on any node"
+        each = f"{self.processes} × {self.accelerator}" if self.accelerator else f"{self.processes} processes on CPUs"
+        if self.nodes == 1:
+            return f"Steps that learn run in their own pods, {where}: {each}."
+        return f"Steps that learn launch a TrainJob of {self.nodes} nodes, {where}, each with {each}."
+
+    @property
     def own_pod(self) -> "Placement":
         """Of the step's pod: where other nodes do the work, any node will do for it."""
         return self if self.nodes == 1 else Placement()

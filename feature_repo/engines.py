@@ -1,5 +1,6 @@
 """Where tables are computed: DuckDB on one machine, Spark on many. Both are asked the same Ibis expressions."""
 
+import importlib.util
 import os
 import sys
 import time
@@ -18,6 +19,9 @@ from nextpage.interactions.database import connect
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+
+
+ENGINES = ("duckdb", "spark")
 
 
 class Engine(Protocol):
@@ -107,14 +111,21 @@ def spark_session() -> "SparkSession":
     return session
 
 
+def check_engine(name: str) -> None:
+    """Raises ValueError where there is no such engine, or not what it needs."""
+    if name not in ENGINES:
+        raise ValueError(f"engine {name!r} is unknown: use {' or '.join(ENGINES)}")
+    if name == "spark" and importlib.util.find_spec("pyspark") is None:
+        raise ValueError("engine 'spark' needs pyspark, and it is not here: pip install 'nextpage[spark]', or duckdb")
+
+
 @contextmanager
 def open_engine(name: str, folder: Path) -> Iterator[DuckDB | Spark]:
-    """The engine `duckdb` or `spark`; `folder` takes what is spilled while it is open."""
+    """The engine `duckdb` or `spark`; `folder` takes what is spilled while it is open. Raises as `check_engine`."""
+    check_engine(name)
     if name == "spark":
         yield Spark()
         return
-    if name != "duckdb":
-        raise ValueError(f"engine {name!r} is unknown: use duckdb or spark")
     with TemporaryDirectory(dir=folder, prefix=".spill-") as spill:
         engine = DuckDB(Path(spill))
         with engine.connection:

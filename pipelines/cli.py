@@ -46,7 +46,6 @@ def run(
         "release_name": name,
         "rollout": _text(rollout),
         "checkpoints": str((folder / "checkpoints").absolute()),
-        "served_from": str(folder / "release"),
     }
     try:
         done = run_locally(folder, arguments)

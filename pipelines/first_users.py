@@ -8,6 +8,7 @@ from kfp import dsl
 from components.deploy.component import act, deploy
 from components.gate.component import canary
 from components.require.component import require
+from pipelines.machines import acting
 
 
 @dsl.pipeline(name="first-users", description="Deploys a release, waits for its canary, and moves traffic.")
@@ -18,9 +19,7 @@ def first_users(release: dsl.Input[dsl.Model], rollout: str) -> None:
         release: The sealed release.
         rollout: Where and how releases are rolled out, YAML or JSON text.
     """
-    deployed = deploy(release=release, rollout=rollout).set_caching_options(False)
-    looked = canary(rollout=rollout, wait=True).after(deployed).set_caching_options(False)
-    looked.set_display_name("operational canary")
-    moved = act(canary=looked.outputs["record"], rollout=rollout).set_caching_options(False)
-    moved.set_display_name("move traffic")
+    deployed = acting(deploy(release=release, rollout=rollout), "deploy to first users")
+    looked = acting(canary(rollout=rollout, wait=True), "operational canary").after(deployed)
+    moved = acting(act(canary=looked.outputs["record"], rollout=rollout), "move traffic")
     require(verdict=moved.outputs["verdict"]).set_display_name("require no rollback").set_caching_options(False)

@@ -14,6 +14,8 @@ def release(
     card: dsl.Output[dsl.Markdown],
     metrics: dsl.Output[dsl.Metrics],
     name: str = "nextpage",
+    notes: str = "",
+    run: str = "",
 ) -> None:
     """Seal a candidate and its figures as a release; see components/release/README.md.
 
@@ -25,10 +27,13 @@ def release(
         card: Its manifest for people.
         metrics: Files, bytes, seconds and peak memory.
         name: The release's name.
+        notes: A folder where name and hash are left for the run's summary; empty: none.
+        run: The run's id, for the note.
     """
     from pathlib import Path
 
     from components.measure import measured
+    from components.notify.notes import leave_release
     from components.release.step import make_release, release_card
 
     folder = Path(release.path)
@@ -41,6 +46,7 @@ def release(
             name=name,
         )
     release.metadata["hash"] = manifest.hash
+    leave_release(notes, run, name=manifest.name, hash=manifest.hash)
     Path(card.path).write_text(release_card(manifest))
     metrics.log_metric("files", float(len(manifest.files)))
     metrics.log_metric("bytes", float(sum((folder / path).stat().st_size for path in manifest.files)))

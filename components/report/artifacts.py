@@ -42,7 +42,6 @@ class RunArtifacts:
     model_card: Path
     verdicts: tuple[Path, ...]
     costs: Mapping[str, Mapping[str, float]]
-    release: str
     release_hash: str
     predictions: Path | None = None
     drift: Path | None = None

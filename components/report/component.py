@@ -34,7 +34,6 @@ def report(
     page: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
     name: str = "nextpage",
-    served_from: str = "RELEASE",
 ) -> None:
     """One page on the run; see components/report/README.md.
 
@@ -66,7 +65,6 @@ def report(
         page: The page.
         metrics: Seconds and peak memory.
         name: The run's name, on top of the page.
-        served_from: The release's path in the command that serves it.
     """
     import json
     from pathlib import Path
@@ -100,7 +98,6 @@ def report(
                 model_card=Path(model_card.path),
                 verdicts=tuple(Path(verdict.path) for verdict in verdicts),
                 costs={step: figures.metadata for step, figures in steps.items()},
-                release=served_from,
                 release_hash=json.loads((Path(release.path) / "manifest.json").read_text())["hash"],
                 predictions=Path(predictions.path),
                 drift=Path(findings.path),

@@ -253,7 +253,6 @@ def _costs(artifacts: RunArtifacts) -> list[dict[str, Any]]:
 def _release(artifacts: RunArtifacts, samples: list[dict[str, Any]]) -> dict[str, str]:
     user = samples[0]["user_id"] if samples else "1"
     return {
-        "path": artifacts.release,
         "hash": artifacts.release_hash,
         "address": "http://127.0.0.1:8080/v1/models/nextpage:predict",
         "body": json.dumps({"instances": [{"user_id": user, "k": 10}]}),

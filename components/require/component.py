@@ -6,10 +6,19 @@ from components.images import BASE_IMAGE
 
 
 @dsl.component(base_image=BASE_IMAGE, install_kfp_package=False)
-def require(verdict: dsl.Input[dsl.Artifact]) -> None:
-    """Fail where the verdict failed, with its reasons. What follows waits on this with `.after(...)`."""
+def require(verdict: dsl.Input[dsl.Artifact], notes: str = "", run: str = "") -> None:
+    """Fail where the verdict failed, with its reasons. What follows waits on this with `.after(...)`.
+
+    Args:
+        verdict: What a step with a gate wrote.
+        notes: A folder where the verdict is left for the run's summary; empty: none.
+        run: The run's id, for the note.
+    """
     from pathlib import Path
 
+    from components.notify.notes import leave_verdict
     from nextpage.gates import Verdict
 
-    Verdict.read(Path(verdict.path)).require()
+    found = Verdict.read(Path(verdict.path))
+    leave_verdict(notes, run, found)
+    found.require()

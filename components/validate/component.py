@@ -15,6 +15,7 @@ def validate(
     card: dsl.Output[dsl.Markdown],
     verdict: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
+    engine: str = "duckdb",
 ) -> None:
     """Part a log's sound rows from the others, and judge the data set; see components/validate/README.md.
 
@@ -27,6 +28,7 @@ def validate(
         card: Verdict, rows in quarantine by fault, and figures against bounds.
         verdict: Is the data set good enough to learn from? A gate.
         metrics: Rows and quarantined rows, seconds and peak memory.
+        engine: Judges rows by themselves: duckdb in this pod, or spark where Spark's own settings say.
     """
     import logging
     from pathlib import Path
@@ -40,7 +42,7 @@ def validate(
     bounds = parse_recipe(Path(recipe.path).read_text()).part("validation", ValidationBounds)
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
     with measured() as cost:
-        found = judge(Path(raw.path), Path(clean.path), Path(quarantine.path), Path(docs.path), bounds)
+        found = judge(Path(raw.path), Path(clean.path), Path(quarantine.path), Path(docs.path), bounds, engine=engine)
     found.verdict.write(Path(verdict.path))
     Path(card.path).write_text(card_of(found))
     for name, value in found.figures().items():

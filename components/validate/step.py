@@ -21,8 +21,12 @@ from nextpage.interactions.log import INTERACTION_SCHEMA, Dataset
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyspark.sql
+
+    Frame = pd.DataFrame | pyspark.sql.DataFrame
 
 GATE = "data quality"
+Measure = Callable[[facts.Columns], "pd.DataFrame"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +53,7 @@ class Inquiry:
         self.parameters = bounds.suite_parameters() | {"now": time.time()}
         self.findings: list[Finding] = []
 
-    def ask(self, table: str, stage: str, frame: "pd.DataFrame") -> tuple[Finding, ...]:
+    def ask(self, table: str, stage: str, frame: "Frame") -> tuple[Finding, ...]:
         found = check(frame, table=table, stage=stage, parameters=self.parameters)
         self.findings.extend(found)
         return found
@@ -57,9 +61,15 @@ class Inquiry:
     def failed(self) -> list[Finding]:
         return [one for one in self.findings if not one.passed]
 
-    def faults(self, table: str, rows: "pd.DataFrame", relation: Callable[[np.ndarray], "pd.DataFrame"]) -> Faults:
-        """Judge each row by itself, then the sound ones, bool [rows], beside one another."""
-        faults = Faults(len(rows))
+    def faults(
+        self,
+        table: str,
+        count: int,
+        rows: "Frame",
+        relation: Callable[[np.ndarray], "pd.DataFrame"],
+    ) -> Faults:
+        """Judge each of `count` rows by itself, then the sound ones, bool [rows], beside one another."""
+        faults = Faults(count)
         for found in self.ask(table, "row", rows):
             faults.add(found.fault, found.rows)
         for found in self.ask(table, "relation", relation(faults.sound())):
@@ -67,8 +77,10 @@ class Inquiry:
         return faults
 
 
-def validate(raw: Path, clean: Path, quarantine: Path, docs: Path, bounds: ValidationBounds) -> Validation:
-    """Judge the dataset folder `raw`.
+def validate(
+    raw: Path, clean: Path, quarantine: Path, docs: Path, bounds: ValidationBounds, *, engine: str = "duckdb"
+) -> Validation:
+    """Judge the dataset folder `raw`. With `spark` as engine its workers judge rows by themselves, and find the same.
 
     Writes the sound rows to the folder `clean` (same layout; the log exactly in INTERACTION_SCHEMA, in the order of the
     source), the others to the Parquet file `quarantine` with `table`, `row` and `reason`, and Great Expectations' Data
@@ -88,7 +100,7 @@ def validate(raw: Path, clean: Path, quarantine: Path, docs: Path, bounds: Valid
                 table, "schema", facts.schema_facts(types[table], [one.column for one in asked(table, "schema")])
             )
         if not inquiry.failed():
-            faults = _judge_rows(source, types, inquiry)
+            faults = _judge_rows(source, types, inquiry, engine)
             _write(source, target, quarantine, faults)
             shares = {"users": 0.0} | {table: one.share() for table, one in faults.items()}
             inquiry.ask("dataset", "figure", facts.dataset_facts(target, split, shares, inquiry.parameters["now"]))
@@ -115,16 +127,25 @@ def _tables(dataset: Dataset) -> dict[str, Path]:
     return {"items": dataset.items} | users | {"interactions": dataset.interactions}
 
 
-def _judge_rows(source: Dataset, types: Mapping[str, Mapping[str, str]], inquiry: Inquiry) -> dict[str, Faults]:
+def _judge_rows(
+    source: Dataset, types: Mapping[str, Mapping[str, str]], inquiry: Inquiry, engine: str
+) -> dict[str, Faults]:
+    def rows(path: Path, columns: facts.Columns, measure: Measure) -> "tuple[int, Frame]":
+        return len(next(iter(columns.values()))), _measured(engine, path, columns, measure)
+
     faults: dict[str, Faults] = {}
     items = facts.read_columns(source.items, text=("item_id", "text"))
     faults["items"] = inquiry.faults(
-        "items", facts.item_row_facts(items), lambda sound: facts.repeat_facts(items["item_id"], sound)
+        "items",
+        *rows(source.items, items, facts.item_row_facts),
+        lambda sound: facts.repeat_facts(items["item_id"], sound),
     )
     if "users" in types:
         users = facts.read_columns(source.users, text=("user_id",))
         faults["users"] = inquiry.faults(
-            "users", facts.user_row_facts(users), lambda sound: facts.repeat_facts(users["user_id"], sound)
+            "users",
+            *rows(source.users, users, facts.user_row_facts),
+            lambda sound: facts.repeat_facts(users["user_id"], sound),
         )
     known = items["item_id"].filter(pa.array(faults["items"].sound())).dictionary_decode()
     log = facts.read_columns(
@@ -134,10 +155,22 @@ def _judge_rows(source: Dataset, types: Mapping[str, Mapping[str, str]], inquiry
     )
     faults["interactions"] = inquiry.faults(
         "interactions",
-        facts.interaction_row_facts(log),
+        *rows(source.interactions, log, facts.interaction_row_facts),
         lambda sound: facts.interaction_relation_facts(log, sound, known),
     )
     return faults
+
+
+def _measured(engine: str, path: Path, columns: facts.Columns, measure: Measure) -> "Frame":
+    """What each row of the table at `path` says by itself: by its `columns` here, or read again by Spark's workers."""
+    if engine == "duckdb":
+        return measure(columns)
+    from components.validate.spark_facts import row_facts
+    from feature_repo.engines import spark_session
+
+    types = {name: column.type for name, column in columns.items()}
+    plain = {name: kind.value_type if pa.types.is_dictionary(kind) else kind for name, kind in types.items()}
+    return row_facts(spark_session(), path, measure, pa.schema(plain)).cache()
 
 
 def _write(source: Dataset, target: Dataset, quarantine: Path, faults: Mapping[str, Faults]) -> None:

@@ -1,6 +1,8 @@
 """A run's recipe is resolved once, and what is misspelt stops it before it starts."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kfp import dsl, local
@@ -46,35 +48,32 @@ def test_a_section_that_no_part_reads_is_named() -> None:
 
 
 @dsl.pipeline(name="configuring")
-def configuring(recipe: str, settings: str, encoder: str, training_steps: int) -> dsl.Artifact:
-    chosen = configure(recipe=recipe, settings=settings, encoder=encoder, training_steps=training_steps)
+def configuring(recipe: str, settings: str) -> dsl.Artifact:
+    chosen = configure(recipe=recipe, settings=settings)
     return chosen.outputs["resolved"]
 
 
-def test_the_component_writes_the_recipe_with_named_overrides_under_the_settings(tmp_path: Path) -> None:
+def test_the_component_writes_the_recipe_with_its_overrides(tmp_path: Path) -> None:
     local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path), raise_on_error=True)
-    settings = "training.steps=9 layout.page_wise=1"
-    run = configuring(recipe="genrec", settings=settings, encoder="minilm", training_steps=5)
+    settings = "training.steps=9 layout.page_wise=1 tokenizer.encoder=minilm"
+    run = configuring(recipe="genrec", settings=settings)
     written = Path(run.output.path)
-    assert written.read_text() == resolve("genrec", ["tokenizer.encoder=minilm", *settings.split()]).to_yaml()
+    assert written.read_text() == resolve("genrec", settings.split()).to_yaml()
     (card,) = tmp_path.glob("*/configure/card")
     assert card.read_text().startswith("# Recipe genrec\n")
     assert "steps: 9" in card.read_text()
+    (told,) = tmp_path.glob("*/configure/executor_output.json")
+    assert json.loads(told.read_text())["artifacts"]["metrics"]["artifacts"][0]["metadata"]["settings"] == 3
 
 
-def written(folder: Path, **parameters: object) -> str:
-    resolved, card = dsl.Artifact(uri=str(folder / "resolved")), dsl.Markdown(uri=str(folder / "card"))
-    configure.python_func(recipe="genrec", resolved=resolved, card=card, **parameters)
-    return (folder / "resolved").read_text()
-
-
-def test_the_component_takes_zero_and_empty_as_the_recipe_says(tmp_path: Path) -> None:
-    assert written(tmp_path, encoder="", training_steps=0) == read_recipe("genrec").to_yaml()
+def outputs(folder: Path) -> dict[str, Any]:
+    kinds = {"resolved": dsl.Artifact, "card": dsl.Markdown, "metrics": dsl.Metrics}
+    return {name: kind(uri=str(folder / name)) for name, kind in kinds.items()}
 
 
 def test_the_component_fails_on_a_setting_that_no_part_knows_and_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="training sets step = 9"):
-        written(tmp_path, settings="training.step=9")
+        configure.python_func(recipe="genrec", settings="training.step=9", **outputs(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -88,10 +87,23 @@ def test_a_named_override_that_is_given_reaches_its_part() -> None:
     ("rollout", "rolled_out"), [("", False), ("{records: r, storage: 'r/{hash}', events: e}", True)]
 )
 def test_the_component_says_whether_there_will_be_a_rollout(tmp_path: Path, rollout: str, rolled_out: bool) -> None:
-    resolved, card = dsl.Artifact(uri=str(tmp_path / "resolved")), dsl.Markdown(uri=str(tmp_path / "card"))
-    assert configure.python_func(recipe="genrec", resolved=resolved, card=card, rollout=rollout) is rolled_out
+    assert configure.python_func(recipe="genrec", rollout=rollout, **outputs(tmp_path)) is rolled_out
 
 
 def test_a_rollout_that_cannot_be_is_refused_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="strategy 'httprout' of the rollout: use auto, local, httproute"):
-        written(tmp_path, rollout="{strategy: httprout, records: r, storage: 'r/{hash}', events: e}")
+        configure.python_func(
+            recipe="genrec",
+            rollout="{strategy: httprout, records: r, storage: 'r/{hash}', events: e}",
+            **outputs(tmp_path),
+        )
+
+
+def test_an_engine_that_is_not_there_is_refused_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match="engine 'sprak' is unknown: use duckdb or spark"):
+        configure.python_func(recipe="genrec", data_engine="sprak", **outputs(tmp_path))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="engine 'spark' needs pyspark, and it is not here: pip install"):
+        configure.python_func(recipe="genrec", data_engine="spark", **outputs(tmp_path))

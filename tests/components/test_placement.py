@@ -42,10 +42,17 @@ def test_what_no_cluster_can_give_is_refused_with_a_remedy(given: dict[str, Any]
         Placement(**given)
 
 
-def test_a_pod_that_only_launches_asks_for_none_of_the_pools_nodes() -> None:
-    alone = place.python_func(**GPU, nodes=1, processes=8)
+def test_a_pod_that_only_launches_asks_for_none_of_the_pools_nodes(tmp_path: Path) -> None:
+    outputs = {"card": dsl.Markdown(uri=str(tmp_path / "card")), "metrics": dsl.Metrics()}
+    alone = place.python_func(**GPU, nodes=1, processes=8, **outputs)
     assert alone[:3] == ("nvidia.com/gpu", "8", {"cloud.google.com/gke-nodepool": "a100"})
-    assert place.python_func(**GPU, nodes=2, processes=8) == ("", "1", {}, [])
+    assert (
+        "in their own pods, on nodes of cloud.google.com/gke-nodepool=a100: 8 × nvidia.com/gpu"
+        in (tmp_path / "card").read_text()
+    )
+    assert place.python_func(**GPU, nodes=2, processes=8, **outputs) == ("", "1", {}, [])
+    assert "launch a TrainJob of 2 nodes" in (tmp_path / "card").read_text()
+    assert outputs["metrics"].metadata == {"nodes": 2.0, "processes": 16.0}
 
 
 def test_a_pipeline_can_give_the_pod_of_a_step_what_place_found(tmp_path: Path) -> None:

@@ -192,7 +192,6 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> RunArtifacts:
         predictions=tmp_path / "predictions.parquet",
         verdicts=tuple(tmp_path / f"{verdict.gate}.json" for verdict in verdicts),
         costs={step: {"seconds": 3.0 * 2**place, "peak_memory_mb": 400.0} for place, step in enumerate(steps)},
-        release="runs/demo/release",
         release_hash="sha256:0123abcd",
         drift=tmp_path / "d.json",
         alignment=tmp_path / "alignment_outcome.json",
@@ -253,7 +252,7 @@ def test_the_page_says_what_the_artifacts_say(page: str) -> None:
         "perplexity",
         "Tokens a second, median",
         "2 of 10 came true",
-        "nextpage serve runs/demo/release",
+        "nextpage serve release",
         "sha256:0123abcd",
     ]
     for words in said:

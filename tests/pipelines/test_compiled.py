@@ -40,12 +40,16 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
+def tasks(spec: dict[str, Any]) -> dict[str, Any]:
+    """Of the run proper, which the exit handler waits for."""
+    found: dict[str, Any] = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    return found
+
+
+@pytest.fixture(scope="module")
 def on_kubernetes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What each executor's pod asks of the cluster: the second document."""
-    (path, *_) = compile_pipelines(tmp_path_factory.mktemp("platform"))
-    _, platform = yaml.safe_load_all(path.read_text())
-    asked: dict[str, Any] = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    return asked
+    return on_cluster(tmp_path_factory.mktemp("platform"), "recommender")
 
 
 def compiled(folder: Path, name: str) -> dict[str, Any]:
@@ -53,6 +57,23 @@ def compiled(folder: Path, name: str) -> dict[str, Any]:
     assert found[name].stat().st_size < 1 << 20
     loaded: dict[str, Any] = next(yaml.safe_load_all(found[name].read_text()))
     return loaded
+
+
+def on_cluster(folder: Path, name: str) -> dict[str, Any]:
+    (path,) = (path for path in compile_pipelines(folder) if path.stem == name)
+    _, platform = yaml.safe_load_all(path.read_text())
+    asked: dict[str, Any] = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    return asked
+
+
+def secrets(executor: dict[str, Any]) -> set[tuple[str, str, str]]:
+    """(secret, key, variable) of each; none of them may keep the pod from starting."""
+    found = set()
+    for secret in executor["secretAsEnv"]:
+        assert secret["optional"]
+        name = secret["secretNameParameter"]["runtimeValue"]["constant"]
+        found |= {(name, key["secretKey"], key["envVar"]) for key in secret["keyToEnv"]}
+    return found
 
 
 def test_kfp_accepts_the_yaml(spec: dict[str, Any]) -> None:
@@ -70,21 +91,18 @@ def test_the_run_form_has_at_most_fifteen_parameters_each_with_a_default_and_a_d
         assert len(parameter["description"]) > 10, name
 
 
-def test_all_steps_are_there_and_each_runs_in_our_image(spec: dict[str, Any]) -> None:
-    tasks = spec["root"]["dag"]["tasks"]
+def test_all_steps_are_there_and_each_runs_in_our_image(spec: dict[str, Any], tasks: dict[str, Any]) -> None:
     assert {name for name in tasks if not name.startswith(("require", "condition"))} == STEPS
     images = {executor["container"]["image"] for executor in spec["deploymentSpec"]["executors"].values()}
     assert images == {BASE_IMAGE}
 
 
-def test_every_step_waits_on_the_gate_before_it(spec: dict[str, Any]) -> None:
-    tasks = spec["root"]["dag"]["tasks"]
+def test_every_step_waits_on_the_gate_before_it(tasks: dict[str, Any]) -> None:
     for step, gate in AFTER.items():
         assert gate in tasks[step]["dependentTasks"], step
 
 
-def test_what_is_evaluated_and_released_is_what_align_hands_on_whatever_its_verdict(spec: dict[str, Any]) -> None:
-    tasks = spec["root"]["dag"]["tasks"]
+def test_what_is_evaluated_and_released_is_what_align_hands_on_whatever_its_verdict(tasks: dict[str, Any]) -> None:
     for step in ("evaluate", "release"):
         source = tasks[step]["inputs"]["artifacts"]["candidate"]["taskOutputArtifact"]
         assert source == {"outputArtifactKey": "candidate", "producerTask": "align"}, step
@@ -93,10 +111,11 @@ def test_what_is_evaluated_and_released_is_what_align_hands_on_whatever_its_verd
 
 
 def test_steps_that_learn_run_where_the_form_says_and_keep_checkpoints_on_the_claim(
-    spec: dict[str, Any], on_kubernetes: dict[str, Any]
+    spec: dict[str, Any], tasks: dict[str, Any], on_kubernetes: dict[str, Any]
 ) -> None:
-    assert set(on_kubernetes) == {"exec-train", "exec-align"}
-    for name, asked in on_kubernetes.items():
+    placed = {name: asked for name, asked in on_kubernetes.items() if "nodeSelector" in asked}
+    assert set(placed) == {"exec-tokenize", "exec-train", "exec-align"}
+    for name, asked in placed.items():
         accelerator = spec["deploymentSpec"]["executors"][name]["container"]["resources"]["accelerator"]
         assert "place-accelerator'" in accelerator["resourceType"]
         assert "place-accelerators'" in accelerator["resourceCount"]
@@ -105,34 +124,37 @@ def test_steps_that_learn_run_where_the_form_says_and_keep_checkpoints_on_the_cl
         assert [selector["outputParameterKey"], toleration["outputParameterKey"]] == ["node_selector", "tolerations"]
         (claim,) = asked["pvcMount"]
         assert (claim["constant"], claim["mountPath"]) == ("nextpage-checkpoints", "/checkpoints")
-        inputs = spec["root"]["dag"]["tasks"][name.removeprefix("exec-")]["inputs"]["parameters"]
-        for parameter in ("accelerator", "node_pool", "nodes"):
-            assert inputs[parameter] == {"componentInputParameter": parameter}, name
+        inputs = tasks[name.removeprefix("exec-")]["inputs"]["parameters"]
+        for parameter in ("accelerator", "node_pool", "nodes", "checkpoints"):
+            assert inputs[parameter] == {"componentInputParameter": f"pipelinechannel--{parameter}"}, name
     checkpoints = spec["root"]["inputDefinitions"]["parameters"]["checkpoints"]
     assert checkpoints["defaultValue"] == "/checkpoints"
 
 
-def test_steps_that_act_are_never_cached(spec: dict[str, Any]) -> None:
-    tasks = spec["root"]["dag"]["tasks"]
+def test_steps_that_act_are_never_cached(tasks: dict[str, Any]) -> None:
     cached = {name for name, task in tasks.items() if task.get("cachingOptions", {}).get("enableCache")}
     assert cached.isdisjoint({"features", "monitor"})
     assert {"ingest", "tokenize", "train", "align"} <= cached
 
 
-def test_a_release_is_rolled_out_only_where_configure_found_a_rollout(spec: dict[str, Any]) -> None:
-    condition = spec["root"]["dag"]["tasks"]["condition-1"]
+def test_a_release_is_rolled_out_only_where_configure_found_a_rollout(
+    spec: dict[str, Any], tasks: dict[str, Any]
+) -> None:
+    condition = tasks["condition-2"]
     said = condition["inputs"]["parameters"]["pipelinechannel--configure-Output"]["taskOutputParameter"]
     assert said["producerTask"] == "configure"
     assert (
         spec["components"]["comp-configure"]["outputDefinitions"]["parameters"]["Output"]["parameterType"] == "BOOLEAN"
     )
     assert condition["triggerPolicy"]["condition"].endswith("['pipelinechannel--configure-Output'] == true")
-    assert "release" in condition["dependentTasks"]
-    tasks = spec["components"]["comp-condition-1"]["dag"]["tasks"]
-    assert set(tasks) == {"deploy", "canary", "act"}
+    assert {"release", "report"} <= set(condition["dependentTasks"])  # a run that a rollback fails has its report
+    assert set(spec["components"]["comp-condition-2"]["dag"]["tasks"]) == {"first-users"}
+    tasks = spec["components"]["comp-first-users"]["dag"]["tasks"]
+    assert set(tasks) == {"deploy", "canary", "act", "require"}
     assert tasks["canary"]["dependentTasks"] == ["deploy"]
     assert tasks["canary"]["inputs"]["parameters"]["wait"]["runtimeValue"]["constant"] is True
     assert tasks["act"]["dependentTasks"] == ["canary"]
+    assert tasks["require"]["dependentTasks"] == ["act"]
     assert not any(task["cachingOptions"].get("enableCache") for task in tasks.values())
 
 
@@ -145,6 +167,7 @@ def test_the_recurring_pipeline_looks_by_both_gates_before_it_acts_and_caches_no
         "canary": "operational canary",
         "gate": "A/B test",
         "act": "move traffic",
+        "require": "require no rollback",
     }
     assert tasks["act"]["dependentTasks"] == ["canary", "gate"]
     read = {name: source["taskOutputArtifact"] for name, source in tasks["act"]["inputs"]["artifacts"].items()}
@@ -155,6 +178,52 @@ def test_the_recurring_pipeline_looks_by_both_gates_before_it_acts_and_caches_no
     assert not any(task["cachingOptions"].get("enableCache") for task in tasks.values())
     for parameter in rollout["root"]["inputDefinitions"]["parameters"].values():
         assert len(parameter["description"]) > 10
+
+
+def test_the_run_is_told_about_however_it_ends(
+    spec: dict[str, Any], tasks: dict[str, Any], on_kubernetes: dict[str, Any]
+) -> None:
+    told = spec["root"]["dag"]["tasks"]["notify"]
+    assert told["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
+    assert told["dependentTasks"] == ["exit-handler-1"]
+    leaving = {name: task for name, task in tasks.items() if name == "release" or name.startswith("require")}
+    assert len(leaving) == 6
+    for task in (told, *leaving.values()):
+        given = task["inputs"]["parameters"]
+        assert next(iter(given["notes"].values())).endswith("checkpoints")
+        assert given["run"] == {"runtimeValue": {"constant": "{{$.pipeline_job_uuid}}"}}  # whole: KFP fills in no part
+    for name in ("notify", *leaving):
+        (claim,) = on_kubernetes[f"exec-{name}"]["pvcMount"]
+        assert claim["constant"] == "nextpage-checkpoints", name
+    assert secrets(on_kubernetes["exec-notify"]) == {("nextpage-webhook", "url", "NEXTPAGE_WEBHOOK")}
+
+
+def test_the_engine_of_the_data_is_checked_before_it_is_used(tasks: dict[str, Any]) -> None:
+    for step, parameter in {"configure": "data_engine", "validate": "engine", "features": "engine"}.items():
+        given = tasks[step]["inputs"]["parameters"][parameter]
+        assert given == {"componentInputParameter": "pipelinechannel--data_engine"}, step
+    assert "configure" in tasks["validate"]["dependentTasks"]
+    assert "validate" in tasks["features"]["dependentTasks"]
+
+
+@pytest.mark.parametrize("pipeline", ["recommender", "rollout"])
+def test_steps_of_a_rollout_keep_records_on_the_claim_and_may_read_events_in_redis(
+    tmp_path: Path, pipeline: str
+) -> None:
+    executors = on_cluster(tmp_path, pipeline)
+    acting = {f"exec-{name}" for name in ("deploy", "canary", "gate", "act")} & set(executors)
+    assert len(acting) == 3
+    for name in acting:
+        (claim,) = executors[name]["pvcMount"]
+        assert (claim["constant"], claim["mountPath"]) == ("nextpage-records", "/records"), name
+        assert secrets(executors[name]) == {("nextpage-redis", "password", "NEXTPAGE_REDIS_PASSWORD")}, name
+
+
+def test_the_feature_store_of_a_cluster_is_named_by_a_secret(on_kubernetes: dict[str, Any]) -> None:
+    assert secrets(on_kubernetes["exec-features"]) == {
+        ("nextpage-feast", "registry", "NEXTPAGE_FEAST_REGISTRY"),
+        ("nextpage-feast", "redis", "NEXTPAGE_FEAST_REDIS"),
+    }
 
 
 def test_compiling_twice_gives_the_same_file(tmp_path: Path) -> None:
