@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components.images import BASE_IMAGE
+from components.images import TRAIN
 
 
-@dsl.component(base_image=BASE_IMAGE, install_kfp_package=False)
+@dsl.component(base_image=TRAIN, install_kfp_package=False)
 def align(
     base: dsl.Input[dsl.Model],
     features: dsl.Input[dsl.Dataset],

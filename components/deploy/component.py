@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components.images import BASE_IMAGE
+from components.images import CONTROL
 
 
-@dsl.component(base_image=BASE_IMAGE, install_kfp_package=False)
+@dsl.component(base_image=CONTROL, install_kfp_package=False)
 def deploy(
     release: dsl.Input[dsl.Model],
     rollout: str,
@@ -35,7 +35,7 @@ def deploy(
     metrics.log_metric("peak_memory_mb", cost.peak_memory_mb)
 
 
-@dsl.component(base_image=BASE_IMAGE, install_kfp_package=False)
+@dsl.component(base_image=CONTROL, install_kfp_package=False)
 def act(
     canary: dsl.Input[dsl.Artifact],
     rollout: str,

@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components.images import BASE_IMAGE
+from components.images import CONTROL
 
 
-@dsl.component(base_image=BASE_IMAGE, install_kfp_package=False)
+@dsl.component(base_image=CONTROL, install_kfp_package=False)
 def canary(
     rollout: str,
     record: dsl.Output[dsl.Artifact],
@@ -41,7 +41,7 @@ def canary(
         metrics.log_metric(name, value)
 
 
-@dsl.component(base_image=BASE_IMAGE, install_kfp_package=False)
+@dsl.component(base_image=CONTROL, install_kfp_package=False)
 def gate(
     rollout: str,
     record: dsl.Output[dsl.Artifact],
