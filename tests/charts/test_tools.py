@@ -2,6 +2,7 @@
 
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -44,15 +45,22 @@ def test_every_steps_image_moves_with_the_registry(rendered: dict[str, list[Mani
         assert all(image.startswith("mirror.example.com/np/") for image in images)
 
 
-def test_steps_read_redis_by_the_secret_of_the_values(chart: Path) -> None:
-    for name in ("nextpage-redis", "their-redis"):
-        made = render(chart, Case(name="", values={"redis": {"secret": name}}))
-        [rollout] = [m for m in made if m["kind"] == "PipelineVersion" and "-rollout-" in m["metadata"]["name"]]
-        steps = rollout["spec"]["platformSpec"]["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values()
-        read = [secret for step in steps for secret in step.get("secretAsEnv", [])]
-        assert read
-        assert {secret["secretName"] for secret in read} == {name}
-        assert {secret["secretNameParameter"]["runtimeValue"]["constant"] for secret in read} == {name}
+def test_steps_read_the_secrets_that_the_values_name(chart: Path) -> None:
+    fixed = {"nextpage-redis", "nextpage-feast"}
+    assert fixed <= secrets_of_steps(chart, {})
+    theirs = {"redis": {"secret": "their-redis"}, "featureStore": {"registrySecret": "their-feast"}}
+    named = secrets_of_steps(chart, theirs)
+    assert {"their-redis", "their-feast"} <= named
+    assert not fixed & named
+
+
+def secrets_of_steps(chart: Path, values: dict[str, Any]) -> set[str]:
+    versions = [m for m in render(chart, Case(name="", values=values)) if m["kind"] == "PipelineVersion"]
+    platforms = [version["spec"]["platformSpec"]["platforms"]["kubernetes"] for version in versions]
+    steps = [step for platform in platforms for step in platform["deploymentSpec"]["executors"].values()]
+    read = [secret for step in steps for secret in step.get("secretAsEnv", [])]
+    assert all(secret["secretName"] == secret["secretNameParameter"]["runtimeValue"]["constant"] for secret in read)
+    return {secret["secretName"] for secret in read}
 
 
 def a_program(path: Path, text: str) -> str:

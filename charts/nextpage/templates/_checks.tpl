@@ -99,7 +99,7 @@
 {{- $store := .Values.featureStore -}}
 {{- $mode := include "nextpage.features.mode" . -}}
 {{- if and (eq $mode "deployment") (not $store.registrySecret) -}}
-{{- fail "featureStore.mode is deployment but featureStore.registrySecret is empty: name the Secret that holds the registry's url" -}}
+{{- fail "featureStore.mode is deployment but featureStore.registrySecret is empty: name the Secret that holds the URL of Feast's registry" -}}
 {{- end -}}
 {{- if and (eq $mode "deployment") (not .Values.redis.enabled) -}}
 {{- fail "featureStore needs a Redis but redis.enabled is false: enable it, or give redis.address" -}}

@@ -1,9 +1,13 @@
-{{/* A compiled pipeline's text, its images from our registry, Redis's password from our Secret. Of (list $ "path"). */}}
+{{/* A compiled pipeline's text, with our registry's images and our Secrets' names. Of (list $ "path"). */}}
 {{- define "nextpage.compiled" -}}
 {{- $values := (index . 0).Values -}}
 {{- $text := (index . 0).Files.Get (index . 1) | replace "image: ghcr.io/nextpage/" (printf "image: %s/" $values.images.registry) -}}
-{{- $secret := $values.redis.secret | default "nextpage-redis" -}}
-{{- $text | replace "constant: nextpage-redis" (printf "constant: %s" $secret) | replace "secretName: nextpage-redis" (printf "secretName: %s" $secret) -}}
+{{- range $fixed, $named := dict "nextpage-redis" $values.redis.secret "nextpage-feast" $values.featureStore.registrySecret -}}
+{{- range $field := ternary (list "constant" "secretName") list (not (empty $named)) -}}
+{{- $text = $text | replace (printf "%s: %s\n" $field $fixed) (printf "%s: %s\n" $field $named) -}}
+{{- end -}}
+{{- end -}}
+{{- $text -}}
 {{- end }}
 
 {{/* Its name and its version's, as JSON. The version holds a hash, for what is under a version never changes. */}}
