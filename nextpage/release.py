@@ -10,6 +10,7 @@
 | `alignment.json` | how it was aligned, and the gate's verdict (absent in a base) |
 | `metrics.json`, `card.md` | how good it is (absent in a candidate) |
 | `rule.yaml` | by what its users decide on it (absent where the recipe has no `experiment`) |
+| `engines/` | built from it after it was sealed, each under a key of its own (`nextpage/decoding/engine_folder.py`) |
 
 Safetensors, Parquet, YAML and JSON only: opening a release runs no code of it.
 """
@@ -21,6 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 MANIFEST = "manifest.json"
+ENGINES = "engines"
 
 
 class ReleaseRefused(RuntimeError):
@@ -80,7 +82,11 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def verify(folder: Path) -> Manifest:
-    """The manifest, once every file has been held against it. Raises ReleaseRefused with the file's name."""
+    """The manifest, once every file has been held against it. Raises ReleaseRefused with the file's name.
+
+    `engines/` is passed over: an engine that is not this release's is refused by its key when it is opened, and the
+    release serves without it.
+    """
     manifest = read_manifest(folder)
     if manifest.content_hash() != manifest.hash:
         raise ReleaseRefused(f"{folder / MANIFEST} does not match its own hash: it was edited after the release")
@@ -95,9 +101,17 @@ def verify(folder: Path) -> Manifest:
     return manifest
 
 
+def file_hashes(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file below a folder by its path there, hidden ones left out."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith("."))
+    return {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+
+
 def _files(folder: Path) -> list[str]:
-    paths = (path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
-    return sorted(path.relative_to(folder).as_posix() for path in paths if not path.name.startswith("."))
+    """What a release is made of."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    paths = (path.relative_to(folder) for path in files if path.name != MANIFEST)
+    return sorted(path.as_posix() for path in paths if path.parts[0] != ENGINES)
 
 
 def _sha256(path: Path) -> str:
