@@ -9,6 +9,7 @@ from pathlib import Path
 from kserve import model_server
 
 from nextpage.release import FeatureService, ReleaseRefused
+from serving.batching import BatchingConfig
 from serving.events import EventLogConfig
 from serving.history import FeastServerHistory
 from serving.server import ServerConfig, serve, serve_transformer
@@ -22,6 +23,8 @@ def main() -> None:
     parser.add_argument("--feature_service", help="Name of the feature service to read there.")
     parser.add_argument("--feature_service_hash", help="Its hash, which must be the release's.")
     parser.add_argument("--budget_ms", type=float, default=100.0, help="Longest wait for a user's history.")
+    parser.add_argument("--target_ms", type=float, default=1000.0, help="Longest wait for an answer; 0: any.")
+    parser.add_argument("--prompt_cache_mb", type=int, default=256, help="Memory for prompts that were read; 0: none.")
     parser.add_argument("--events", help="Folder, or redis://…, for the log of requests, exposures and feedback.")
     parser.add_argument("--events_flush_s", type=float, default=10.0, help="Longest wait of a row before it is kept.")
     args = parser.parse_args()
@@ -32,6 +35,8 @@ def main() -> None:
         model_name=args.model_name,
         events=args.events or os.environ.get("NEXTPAGE_EVENTS"),
         budget_ms=args.budget_ms,
+        prompt_cache_mb=args.prompt_cache_mb,
+        batching=BatchingConfig(target_ms=args.target_ms),
         event_log=EventLogConfig(flush_s=args.events_flush_s),
     )
     histories = None

@@ -1,21 +1,27 @@
 """What predictor and transformer share as KServe models: decode, answer, log, encode, measure."""
 
+import abc
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-from kserve import Model
+from kserve import InferInput, InferRequest, Model
 from kserve.model import InferenceVerb
 
 from serving import wire
-from serving.errors import Refused
+from serving.errors import Refused, Unavailable
 from serving.events import EventLog
 from serving.metrics import DEGRADED, IN_FLIGHT, LATENCY, REQUESTS
 from serving.release_info import ServedRelease
 from serving.schema import Slate, SlateRequest
 from serving.wire import Call, decode, encode
+
+WARM_UP = "warm-up"
+"""A user whom no feature store knows."""
+_TENSOR = InferInput("user_id", [1], "BYTES", [WARM_UP.encode()])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +41,22 @@ class Endpoint(Model):
         super().__init__(name)
         self.release = release
         self.events = events
+        self.in_flight = 0  # calls
+        self.ending = False  # no more calls are taken
 
-    async def recommend(self, requests: Sequence[SlateRequest]) -> list[Slate]:
-        """One slate a request, in order."""
-        raise NotImplementedError
+    @abc.abstractmethod
+    async def recommend(self, requests: Sequence[SlateRequest], within_s: float = math.inf) -> list[Slate]:
+        """One slate a request, in order, or Refused where they do not come `within_s`."""
+
+    async def warm_up(self) -> None:
+        """Answer as users will ask, unlogged and uncounted, so that no user waits for what a first call sets up."""
+        for body in ({"instances": [{"user_id": WARM_UP}]}, InferRequest(self.name, [_TENSOR])):
+            call = decode(body, None, self.name)
+            encode(call, await self.recommend(call.requests))
+
+    async def healthy(self) -> bool:
+        """Whether it takes calls: what KServe's readiness asks."""
+        return self.ready and not self.ending
 
     async def __call__(
         self,
@@ -47,7 +65,10 @@ class Endpoint(Model):
         verb: InferenceVerb = InferenceVerb.PREDICT,
     ) -> Any:
         started, outcome = perf_counter(), "error"
+        self.in_flight += 1
         try:
+            if self.ending:
+                raise Unavailable("the server is ending: ask another")
             with IN_FLIGHT.track_inprogress():
                 answer = await super().__call__(body, headers, verb)
             outcome = "ok"
@@ -59,6 +80,7 @@ class Endpoint(Model):
             outcome = "cancelled"
             raise
         finally:
+            self.in_flight -= 1
             REQUESTS.labels(outcome).inc()
             LATENCY.observe(perf_counter() - started)
 
@@ -67,7 +89,8 @@ class Endpoint(Model):
 
     async def predict(self, payload: Call, headers: Any = None, response_headers: Any = None) -> Answered:
         try:
-            return Answered(call=payload, slates=await self.recommend(payload.requests))
+            within_s = payload.within_s - (perf_counter() - payload.came)
+            return Answered(call=payload, slates=await self.recommend(payload.requests, within_s))
         except BaseException:  # also where the caller has left
             self._log(payload, [None] * len(payload.requests))
             raise

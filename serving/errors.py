@@ -9,6 +9,7 @@ class Refused(GrpcException):
 
     http_status = 500
     outcome = "error"  # label of `nextpage_requests_total`
+    retry_after_s: int | None = None
 
 
 class InvalidRequest(Refused):
@@ -16,15 +17,26 @@ class InvalidRequest(Refused):
 
 
 class Overloaded(Refused):
-    http_status, status_code, outcome = 503, StatusCode.RESOURCE_EXHAUSTED, "overloaded"
+    """Refused by admission: more wait than can be answered in time."""
+
+    http_status, status_code, outcome = 429, StatusCode.RESOURCE_EXHAUSTED, "overloaded"
+
+    def __init__(self, sentence: str, retry_after_s: int) -> None:
+        super().__init__(sentence)
+        self.retry_after_s = retry_after_s
 
 
 class TooLate(Refused):
+    """No answer within the time that there is; said at once where it is foreseen."""
+
     http_status, status_code, outcome = 504, StatusCode.DEADLINE_EXCEEDED, "late"
 
 
 class Unavailable(Refused):
+    """The server is ending, or what it asks does not answer."""
+
     http_status, status_code, outcome = 503, StatusCode.UNAVAILABLE, "unavailable"
+    retry_after_s = 1
 
 
 class Unsupported(Refused):

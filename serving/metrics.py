@@ -1,6 +1,14 @@
 """What Prometheus sees. KServe's server shows these on `/metrics` beside its own."""
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
 from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:  # it imports torch, which a transformer does not need
+    from nextpage.decoding.prompt_cache import PromptCache
 
 LATENCY = Histogram(
     "nextpage_request_seconds",
@@ -17,6 +25,7 @@ INVALID_ITEMS = Counter(
 BATCH_SIZE = Histogram(
     "nextpage_batch_size", "Requests that one run of the model answered.", buckets=(1, 2, 4, 8, 16, 32, 64)
 )
+EXPECTED_WAIT = Gauge("nextpage_expected_wait_seconds", "Until all that waits now is answered, as expected.")
 EVENTS = Counter("nextpage_events", "Logged rows by kind and fate (written, dropped).", ["kind", "fate"])
 RELEASE = Gauge("nextpage_release_info", "1 for the release that is served.", ["name", "hash"])
 
@@ -25,3 +34,18 @@ for outcome in ("ok", "invalid", "overloaded", "late", "unavailable", "error", "
 for kind in ("exposures", "feedback", "requests"):
     EVENTS.labels(kind, "written")
     EVENTS.labels(kind, "dropped")
+
+
+class PromptCacheMetrics(Collector):
+    """What a prompt cache has counted itself."""
+
+    def __init__(self, cache: "PromptCache[Any, Any]") -> None:
+        self._cache = cache
+
+    def collect(self) -> Iterator[Metric]:
+        fates = CounterMetricFamily("nextpage_prompts", "Prompts by what was known of them.", labels=["fate"])
+        fates.add_metric(["hit"], self._cache.hits)
+        fates.add_metric(["extension"], self._cache.extensions)
+        fates.add_metric(["miss"], self._cache.misses)
+        yield fates
+        yield GaugeMetricFamily("nextpage_prompt_cache_bytes", "Of what is kept of prompts.", self._cache.nbytes)

@@ -1,16 +1,17 @@
 """The predictor: a release behind KServe."""
 
-import asyncio
+import math
 from collections.abc import Sequence
 
 from nextpage.recommender import Recommender
 from serving.batching import BatchingConfig, MicroBatcher
 from serving.endpoint import Endpoint
 from serving.events import EventLog
-from serving.metrics import RELEASE
+from serving.metrics import EXPECTED_WAIT, RELEASE
 from serving.release_info import ServedRelease
 from serving.schema import Slate, SlateRequest
 from serving.slates import SlateMaker
+from serving.warm_up import first_requests
 
 
 class Predictor(Endpoint):
@@ -29,21 +30,33 @@ class Predictor(Endpoint):
         )
         super().__init__(name, release, events)
         self._maker = SlateMaker(recommender)
-        self._batcher = MicroBatcher(self._maker.slates, batching)
+        self._batcher = MicroBatcher(self._maker.slates, batching, work)
         self._widest = batching.most
 
     def load(self) -> bool:
-        """Warm up; ready is what answers at full speed."""
-        self._maker.warm_up(self._widest)
         RELEASE.labels(self.release.name, self.release.hash).set(1)
-        self.ready = True
-        return self.ready
+        EXPECTED_WAIT.set_function(self._batcher.expected_s)
+        return super().load()
 
-    async def recommend(self, requests: Sequence[SlateRequest]) -> list[Slate]:
+    async def warm_up(self) -> None:
+        """Through the batcher, which so learns how long batches take."""
+        for requests in first_requests(self._maker.catalogue.item_ids, self._widest):
+            await self._batcher.submit(*requests, within_s=math.inf)
+        await super().warm_up()
+
+    async def recommend(self, requests: Sequence[SlateRequest], within_s: float = math.inf) -> list[Slate]:
         for request in requests:
             self._maker.catalogue.check(request)
-        return await asyncio.gather(*(self._batcher.submit(request) for request in requests))
+        return await self._batcher.submit(*requests, within_s=within_s)
 
     def close(self) -> None:
         """End the model thread; not KServe's `stop`, which comes while gRPC calls are still in flight."""
         self._batcher.close()
+
+
+def work(request: SlateRequest) -> float:
+    """What a request takes of a batch's time: its search, and its prompt, of which 128 events take about as long. The
+    prompt is cut to a few hundred events, and no prompt is nearly nothing."""
+    if request.history is None or request.fallback is not None:
+        return 0.0
+    return 1 + min(len(request.history.items), 512) / 128

@@ -7,26 +7,31 @@ only after the release is loaded and warm, so an open port is a ready server.
 import asyncio
 import gc
 import logging
+import signal
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import fastapi
+import uvicorn
 from fastapi.responses import JSONResponse
 from grpc import aio
 from kserve import ModelServer
 from kserve.errors import InvalidInput
 from kserve.model_server import FASTAPI_APP_IMPORT_STRING
 from kserve.predictor_config import PredictorConfig
+from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc
 from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor
 from kserve.protocol.grpc.server import GRPCServer
 from kserve.protocol.grpc.servicer import InferenceServicer
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 from kserve.protocol.rest.server import RESTServer
+from prometheus_client import REGISTRY
 
 from serving.batching import BatchingConfig
 from serving.body import BoundedBody
@@ -35,12 +40,17 @@ from serving.errors import Refused, Unsupported
 from serving.events import EventLog, EventLogConfig
 from serving.feedback import feedback_route
 from serving.history import HistorySource, require_same_features
+from serving.metrics import PromptCacheMetrics
 from serving.release_info import RELEASE_ROUTE, fetch_release, release_route
 from serving.sinks import make_sink
 from serving.transformer import Transformer
 
 if TYPE_CHECKING:  # torch and the model come only where a release is loaded
     from nextpage.recommender import Recommender
+
+
+CUT_S = 1
+"""What is still under way when the grace is over, such as an answer that is being sent, is cut after this."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +61,7 @@ class ServerConfig:
     model_name: str = "nextpage"
     events: str | Path | None = None  # folder of the event log, or URL of Redis; None: nothing is logged
     budget_ms: float = 100.0  # of a history look-up
+    prompt_cache_mb: int = 256  # of what is kept of prompts between requests; 0: nothing
     grace_s: int = 20  # for calls in flight when the server is told to end
     most_body_bytes: int = 4_000_000
     batching: BatchingConfig = field(default_factory=BatchingConfig)
@@ -73,7 +84,12 @@ def serve(release: Path, config: ServerConfig, histories: HistorySource | None =
     """
     from nextpage.recommender import load_recommender
 
-    serve_recommender(load_recommender(release), config, histories)
+    recommender = load_recommender(release)
+    if config.prompt_cache_mb:
+        recommender.cache_prompts(config.prompt_cache_mb * 2**20)
+    if recommender.prompt_cache is not None:
+        REGISTRY.register(PromptCacheMetrics(recommender.prompt_cache))
+    serve_recommender(recommender, config, histories)
 
 
 def serve_recommender(recommender: "Recommender", config: ServerConfig, histories: HistorySource | None = None) -> None:
@@ -145,7 +161,8 @@ def _run(
 
 
 class NextpageServer(ModelServer):
-    """One model, one address. On SIGTERM: no new connections, calls in flight end, then gRPC ends, then the process."""
+    """One model, one address. On SIGTERM it is no longer ready and new calls get 503; calls in flight end, as long as
+    the grace lasts; then ports close and the process ends."""
 
     def __init__(self, config: ServerConfig, routes: Sequence[Route], predictor: PredictorConfig) -> None:
         super().__init__(
@@ -153,22 +170,46 @@ class NextpageServer(ModelServer):
             grpc_port=config.grpc_port or 0,
             enable_grpc=config.grpc_port is not None,
             enable_latency_logging=False,
-            grace_period=config.grace_s,
             predictor_config=predictor,
         )
+        self.dataplane = _Readiness(self.registered_models)
         self.model_repository_extension = _OneRelease(self.registered_models)
         self._config = config
         self._routes = routes
 
     def start(self, models: list[Any]) -> None:
         self._register_and_check_atleast_one_model_is_ready(models)
+        (self._model,) = models
         self._rest_server = _Rest(self, self._config, self._routes)
         self.servers.append(self._rest_server.start())
         if self.enable_grpc:
             self._grpc_server = _Grpc(self, self._config)
             self.servers.append(self._grpc_server.start(self.max_threads))
-        self.register_signal_handler()
         asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        await self._model.warm_up()
+        told = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, told.set)
+        await asyncio.gather(*self.servers, self._end(told))
+
+    async def _end(self, told: asyncio.Event) -> None:
+        await told.wait()
+        self._model.ending = True
+        until = asyncio.get_running_loop().time() + self._config.grace_s
+        while self._model.in_flight and asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(0.02)
+        self._rest_server.end()
+        if self.enable_grpc:
+            await self._grpc_server.stop()
+
+
+class _Readiness(DataPlane):
+    """KServe's says that it is ready as long as it runs."""
+
+    async def ready(self) -> bool:
+        return all([await model.healthy() for model in self.model_registry.get_models().values()])
 
 
 class _OneRelease(ModelRepositoryExtension):
@@ -188,12 +229,16 @@ class _Rest(RESTServer):
             server.dataplane,
             server.model_repository_extension,
             config.http_port,
-            grace_period=config.grace_s,
+            grace_period=CUT_S,
             timeout_keep_alive=server.timeout_keep_alive,
         )
         self.config.host = config.host
+        self._server = _Uvicorn(self.config)
         self._most_body_bytes = config.most_body_bytes
         self._routes = routes
+
+    def end(self) -> None:
+        self._server.should_exit = True
 
     def _register_endpoints(self, app: fastapi.FastAPI) -> None:
         super()._register_endpoints(app)
@@ -210,11 +255,16 @@ class _Rest(RESTServer):
         app.add_middleware(BoundedBody, most=self._most_body_bytes)
 
 
+class _Uvicorn(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """None: when to end is NextpageServer's to say."""
+        yield
+
+
 class _Grpc(GRPCServer):
     def __init__(self, server: ModelServer, config: ServerConfig) -> None:
-        super().__init__(
-            config.grpc_port, server.dataplane, server.model_repository_extension, {}, grace_period=config.grace_s
-        )
+        super().__init__(config.grpc_port, server.dataplane, server.model_repository_extension, {}, CUT_S)
         self._address = f"{config.host}:{config.grpc_port}"
         self._most_body_bytes = config.most_body_bytes
 
@@ -236,5 +286,6 @@ class _Grpc(GRPCServer):
 
 async def _refuse(_: fastapi.Request, refusal: Exception) -> JSONResponse:
     status = refusal.http_status if isinstance(refusal, Refused) else 400
-    headers = {"Retry-After": "1"} if status == 503 else None
+    wait_s = refusal.retry_after_s if isinstance(refusal, Refused) else None
+    headers = {"Retry-After": str(wait_s)} if wait_s is not None else None
     return JSONResponse({"error": str(refusal)}, status, headers)

@@ -6,9 +6,11 @@ v2 (REST and gRPC), B requests a call. Inputs are named as the fields of a reque
 and `seen` as BYTES, `k` and `as_of` as INT64, `history`, `filters`, `exclude` and `stock` as BYTES that hold JSON; an
 empty string stands for an absent field. Outputs: `item_id` and `text` BYTES [B, K], `score` FP64 [B, K] with K the
 longest slate and padding of "" and 0; `count` INT64 [B]; `degraded` BOOL [B]; `request_id`, `reason` BYTES [B]
-("" where not degraded). The release's name and hash are parameters of the response.
+("" where not degraded). The release's name and hash are parameters of the response; where its catalogue was swapped,
+`catalogue_hash` too, two of them with a comma between where that happened between requests of the call.
 """
 
+import math
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -23,6 +25,8 @@ from serving.schema import FIELDS, Slate, SlateRequest, parse_request, slate_to_
 
 MOST_INSTANCES = 64
 ARM_HEADER = "x-nextpage-arm"
+TIMEOUT_HEADER = "x-envoy-expected-rq-timeout-ms"
+"""Says how long the caller waits. Envoy sets it to the timeout of its route."""
 LONGEST_ARM = 64
 TEXT_TENSORS = ("user_id", "request_id", "seen", "fallback")
 INTEGER_TENSORS = ("k", "as_of")
@@ -32,7 +36,7 @@ JSON_TENSORS = ("history", "filters", "exclude", "stock")
 @dataclass(frozen=True, kw_only=True)
 class Call:
     """One call of either protocol: its requests, and what its answer has to repeat. `arm`: the experiment's, None
-    where the gateway names none; `came`: by `time.perf_counter`."""
+    where the gateway names none; `came`: by `time.perf_counter`; `within_s`: how long the caller waits from then."""
 
     requests: tuple[SlateRequest, ...]
     version: int
@@ -40,6 +44,7 @@ class Call:
     call_id: str
     arm: str | None
     came: float
+    within_s: float
 
 
 def decode(body: object, headers: Mapping[str, str] | None, model_name: str) -> Call:
@@ -73,7 +78,15 @@ def decode(body: object, headers: Mapping[str, str] | None, model_name: str) -> 
         call_id=given or requests[0].request_id,
         arm=text(ARM_HEADER, arm, LONGEST_ARM) if arm else None,
         came=came,
+        within_s=_seconds(headers.get(TIMEOUT_HEADER)),
     )
+
+
+def _seconds(timeout_ms: str | None) -> float:
+    """From TIMEOUT_HEADER; for ever where it is absent or 0."""
+    if timeout_ms is not None and not timeout_ms.isdecimal():
+        raise InvalidRequest(f"{TIMEOUT_HEADER} is {timeout_ms[:40]!r}, a whole number of milliseconds is expected")
+    return int(timeout_ms or 0) / 1000 or math.inf
 
 
 def encode(call: Call, slates: Sequence[Slate]) -> dict[str, Any] | InferResponse:
@@ -99,7 +112,9 @@ def encode(call: Call, slates: Sequence[Slate]) -> dict[str, Any] | InferRespons
         InferOutput("reason", many, "BYTES", [slate.reason or "" for slate in slates]),
     ]
     release = {"release_name": slates[0].release_name, "release_hash": slates[0].release_hash}
-    return InferResponse(call.call_id, call.model_name, outputs, parameters=release)
+    hashes = sorted({slate.catalogue_hash for slate in slates} - {""})
+    catalogue = {"catalogue_hash": ",".join(hashes)} if hashes else {}
+    return InferResponse(call.call_id, call.model_name, outputs, parameters=release | catalogue)
 
 
 def _instances(tensors: Sequence[InferInput]) -> Sequence[Any]:

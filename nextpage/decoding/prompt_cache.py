@@ -6,6 +6,7 @@ used only where the tokens themselves are equal: an entry can never answer for a
 changed, late or dropped event simply leaves a shorter common beginning. Weights must not change under a cache.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -122,7 +123,7 @@ class PromptCache(Generic[State, Kept]):
 
 def _prefix_hashes(tokens: np.ndarray) -> np.ndarray:
     """Of the first 0, 1, … T positions of each prompt: [B, T, …] → uint64 [B, T + 1], a polynomial modulo 2^64."""
-    flat = tokens.reshape(*tokens.shape[:2], -1).astype(np.uint64) + np.uint64(1)
+    flat = tokens.reshape(*tokens.shape[:2], math.prod(tokens.shape[2:])).astype(np.uint64) + np.uint64(1)
     power = np.cumprod(np.full(flat[0].size, _BASE)).reshape(flat.shape[1:])
     hashes = np.zeros((len(flat), flat.shape[1] + 1), dtype=np.uint64)
     np.cumsum((flat * power).sum(axis=2), axis=1, out=hashes[:, 1:])

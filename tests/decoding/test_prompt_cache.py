@@ -27,7 +27,7 @@ PLENTY = 1 << 20
 
 def prompts_of(*histories: list[int], merged: bool = True) -> Prompts:
     """Padded with items that must not be read."""
-    longest = max(map(len, histories)) + 1
+    longest = max(map(len, histories)) + any(histories)  # where all are empty, there is no position at all
     tokens = torch.stack([TOKENS[history + [7] * (longest - len(history))] for history in histories])
     lengths = torch.tensor([len(history) for history in histories])
     return Prompts(tokens=tokens, lengths=lengths) if merged else Prompts(tokens=tokens.flatten(1), lengths=2 * lengths)
@@ -133,6 +133,13 @@ def test_a_batch_of_hits_extensions_misses_and_the_empty_history() -> None:
     cache.prefill(prompts_of(history))
     assert_same(cache, prompts_of(history, [*history, 3, 5], [8, 9, 7], [], [8, 9, 7]))
     assert fates(cache) == (1, 1, 4)
+
+
+@pytest.mark.parametrize("merged", [True, False])
+def test_a_batch_of_empty_histories_alone(merged: bool) -> None:
+    cache = PromptCache(ENGINE, PLENTY)
+    assert_same(cache, prompts_of([], [], merged=merged))
+    assert fates(cache) == (0, 0, 2)
 
 
 def test_the_least_recently_used_prompt_is_evicted() -> None:
