@@ -155,5 +155,5 @@ def recommender(
         # After the report, which is to be seen of a run that a noisy monitor or a rollback fails. A bool of configure
         # and not the text: the local runner skips a condition that it cannot read, and a text with a line break is one.
         with dsl.If(configured.outputs["Output"] == True, name="with a rollout"):  # noqa: E712 - KFP's own operator
-            first_users(release=released.outputs["release"], rollout=rollout).after(reported)
+            first_users(release=released.outputs["release"], clean=clean, rollout=rollout).after(reported)
         _require(watched.outputs["verdict"], "require a quiet monitor", run)

@@ -69,6 +69,7 @@ REQUESTS = pa.schema(
         pa.field("time", pa.timestamp("us", tz="UTC"), nullable=False),
         pa.field("latency_ms", pa.float64(), nullable=False),
         pa.field("outcome", pa.string(), nullable=False),
+        pa.field("as_of", pa.timestamp("us", tz="UTC")),  # the moment that was recommended for
         pa.field("invalid_items", pa.int32()),  # left out of the slate; null where the request failed
     ]
 )
@@ -121,6 +122,7 @@ class EventLog:
             "time": datetime.now(UTC),
             "latency_ms": latency_ms,
             "outcome": outcome,
+            "as_of": datetime.fromtimestamp(asked.as_of, UTC),
             "invalid_items": slate.invalid_items if slate else None,
         }
         self._log("requests", [row])

@@ -47,6 +47,7 @@ class RolloutConfig:
     day_s: float = 86_400.0
     attribution_window_s: float = 86_400.0
     slow_ms: float = 200.0
+    logged_requests: int = 2_000  # that a release answers anew before it is deployed, where there is a log
     ready_s: float = 1_800.0
     linger_s: float = 15.0
     pods: Pods = field(default_factory=Pods)

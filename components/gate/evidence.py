@@ -28,7 +28,7 @@ def evidence(config: RolloutConfig, found: Registration, now: datetime) -> tuple
         began, day_length = found.started, timedelta(seconds=config.day_s)
         catalogues = [pq.read_table(catalogue(Path(config.records), one)) for one in vars(found.releases).values()]
         rows = rows_of(
-            _attributed(config),
+            attributed(config),
             began=began,
             day=day_length,
             slow_ms=config.slow_ms,
@@ -48,7 +48,7 @@ def answered(config: RolloutConfig, found: Registration, since: datetime) -> tup
         rows = pq.read_table(config.events)
         control, treatment = (_in_rows(rows.filter(pc.equal(rows["arm"], arm))) for arm in ARMS)
         return control, treatment
-    attribution = _attributed(config)
+    attribution = attributed(config)
     asked = attribution.requests
     asked = asked.filter(pc.greater_equal(asked["time"], pa.scalar(since, asked["time"].type)))
     shown = attribution.exposures["request_id"].combine_chunks()
@@ -58,7 +58,8 @@ def answered(config: RolloutConfig, found: Registration, since: datetime) -> tup
     )
 
 
-def _attributed(config: RolloutConfig) -> Attribution:
+def attributed(config: RolloutConfig) -> Attribution:
+    """The event log, with what servers sent to the stream since."""
     if config.event_stream:
         drain(config.event_stream, Path(config.events))
     return attribute(Path(config.events), window=timedelta(seconds=config.attribution_window_s))

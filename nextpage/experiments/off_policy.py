@@ -14,6 +14,7 @@ number (Σ w)² ∕ Σ w² (Kish) is how many rows of the release's own they are
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,25 +104,44 @@ def doubly_robust(choices: LoggedChoices, config: OffPolicyConfig) -> OffPolicyE
 def off_policy_gate(estimate: OffPolicyEstimate, config: OffPolicyConfig) -> Verdict:
     """Passed where the release is shown to earn at least what the logging one did, less the margin. Too few effective
     rows, or weights that contradict themselves, say nothing, and nothing is never a success."""
-    broken = []
+    broken = _says_nothing(estimate, config)
+    bound, found = -config.margin * estimate.logged, _said(estimate)
+    if not estimate.difference_low > bound:
+        broken.append(f"{found}: it must lie above {bound:+.3g}")
+    return Verdict(gate="off-policy value", passed=not broken, reasons=tuple(broken) or (found,))
+
+
+def off_policy_harm(estimates: Sequence[OffPolicyEstimate], config: OffPolicyConfig) -> Verdict:
+    """Of several estimates from one log. Not passed where each shows that the release earns less than the logging one
+    did, by more than the margin. A log that says nothing stops nothing here: a canary and an experiment follow."""
+    nothing = _says_nothing(estimates[0], config)
+    bound = -config.margin * estimates[0].logged
+    worse = not nothing and all(estimate.difference_high < bound for estimate in estimates)
+    said = [f"{_said(estimate)}{f': worse than {bound:+.3g}' if worse else ''}" for estimate in estimates]
+    return Verdict(gate="off-policy harm", passed=not worse, reasons=(*nothing, *said))
+
+
+def _says_nothing(estimate: OffPolicyEstimate, config: OffPolicyConfig) -> list[str]:
+    """Why the weights, the same for every estimate from one log, are not to be trusted; empty where they are."""
+    reasons = []
     if estimate.effective_rows < config.fewest:
-        broken.append(
+        reasons.append(
             f"the log is worth {estimate.effective_rows:,.0f} rows of the new release's own, {config.fewest:,.0f} are "
             "asked: the two choose too differently, let the logging release explore more"
         )
     if abs(estimate.mean_weight - 1) > 4 * estimate.mean_weight_error + 1e-9 and not estimate.cut:
-        broken.append(
+        reasons.append(
             f"the weights' mean is {estimate.mean_weight:.3f} ± {estimate.mean_weight_error:.3f}, it should be 1: the "
             "logged probabilities are not those that chose, or some items could never be shown"
         )
-    bound = -config.margin * estimate.logged
-    found = (
+    return reasons
+
+
+def _said(estimate: OffPolicyEstimate) -> str:
+    return (
         f"{estimate.estimator}: {estimate.value:.4g} against {estimate.logged:.4g}, difference "
         f"{estimate.difference:+.3g} ({estimate.difference_low:+.3g} to {estimate.difference_high:+.3g})"
     )
-    if not estimate.difference_low > bound:
-        broken.append(f"{found}: it must lie above {bound:+.3g}")
-    return Verdict(gate="off-policy value", passed=not broken, reasons=tuple(broken) or (found,))
 
 
 def _weights(choices: LoggedChoices, config: OffPolicyConfig) -> np.ndarray:

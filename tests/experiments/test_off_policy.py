@@ -14,6 +14,7 @@ from nextpage.experiments.off_policy import (
     doubly_robust,
     ips,
     off_policy_gate,
+    off_policy_harm,
     snips,
 )
 
@@ -124,6 +125,29 @@ def test_too_few_effective_rows_say_nothing():
     verdict = off_policy_gate(snips(choices, CONFIG), CONFIG)
     assert not verdict.passed
     assert "rows of the new release's own" in verdict.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("case", "stops"),
+    [("worse", True), ("better", False), ("worse, but few rows", False), ("worse, but wrong weights", False)],
+)
+def test_only_harm_that_every_estimate_shows_stops_a_release(case, stops):
+    choices, truth = logged(40_000, 8, guess=1.0)
+    assert truth > 1.05 * choices.reward.mean()
+    estimates = [estimate(choices, CONFIG) for estimate in (ips, snips, doubly_robust)]
+    config = replace(CONFIG, fewest=1e9) if "few" in case else CONFIG
+    for place, found in enumerate(estimates):
+        if "wrong" in case:
+            found = replace(found, mean_weight=1.5)
+        if case != "better":
+            flipped = {"difference_low": -found.difference_high, "difference_high": -found.difference_low}
+            estimates[place] = replace(found, **flipped)
+    verdict = off_policy_harm(estimates, config)
+    assert verdict.passed is not stops
+    assert [reason.partition(":")[0] for reason in verdict.reasons[-3:]] == ["IPS", "SNIPS", "doubly robust"]
+    assert ("worse than" in verdict.reasons[-1]) is stops
+    if stops:  # one that does not agree is enough to let it pass
+        assert off_policy_harm([*estimates[:2], replace(estimates[2], difference_high=0.0)], config).passed
 
 
 def test_cut_weights_are_counted():

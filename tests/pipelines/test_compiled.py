@@ -150,11 +150,12 @@ def test_a_release_is_rolled_out_only_where_configure_found_a_rollout(
     assert {"release", "report"} <= set(condition["dependentTasks"])  # a run that a rollback fails has its report
     assert set(spec["components"]["comp-condition-2"]["dag"]["tasks"]) == {"first-users"}
     tasks = spec["components"]["comp-first-users"]["dag"]["tasks"]
-    assert set(tasks) == {"deploy", "canary", "act", "require"}
+    assert set(tasks) == {"pregate", "require", "deploy", "canary", "act", "require-2"}
+    assert (tasks["require"]["dependentTasks"], tasks["deploy"]["dependentTasks"]) == (["pregate"], ["require"])
     assert tasks["canary"]["dependentTasks"] == ["deploy"]
     assert tasks["canary"]["inputs"]["parameters"]["wait"]["runtimeValue"]["constant"] is True
     assert tasks["act"]["dependentTasks"] == ["canary"]
-    assert tasks["require"]["dependentTasks"] == ["act"]
+    assert tasks["require-2"]["dependentTasks"] == ["act"]
     assert not any(task["cachingOptions"].get("enableCache") for task in tasks.values())
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from nextpage.experiments.evidence import MEASURES, read_user_days
-from nextpage.experiments.off_policy import OffPolicyConfig, ips
-from serving.attribution import Attribution, attribute, evidence, logged_choices, popularity_ranks
+from nextpage.experiments.off_policy import OffPolicyConfig, doubly_robust, ips, snips
+from serving.attribution import PRIOR_SHOWS, Attribution, attribute, evidence, logged_choices, popularity_ranks
 from serving.events import EXPOSURES, REQUESTS, SCHEMAS
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -243,9 +244,37 @@ def test_logged_slates_that_were_drawn_estimate_what_another_release_would_earn(
     ]
     choices = logged_choices(found.exposures, pa.Table.from_pylist(told))
     assert len(choices.reward) == 4_000
-    estimate = ips(choices, OffPolicyConfig())
-    assert estimate.low < np.dot(target, clicks) < estimate.high
-    assert estimate.high - estimate.low < 0.06
+    estimates = [estimator(choices, OffPolicyConfig(level=0.99)) for estimator in (ips, snips, doubly_robust)]
+    for estimate in estimates:
+        assert estimate.low < np.dot(target, clicks) < estimate.high
+    widths = [estimate.high - estimate.low for estimate in estimates]
+    assert widths[2] < 0.9 * widths[1] < widths[0] < 0.08  # what is known of the items narrows the interval
+
+
+def test_an_items_guessed_reward_is_that_of_other_users_and_the_rest_is_worth_the_mean(tmp_path: Path) -> None:
+    """Of two halves of users, one clicks on a alone and always, the other never."""
+    users = [f"u{number}" for number in range(40)]
+    exposures = [row for user in users for row in shown(user, 0, "ab", user_id=user, propensity=0.5)]
+    half = dict(
+        zip(
+            users,
+            duckdb.sql("select hash(unnest($users)) % 2", params={"users": users}).fetchnumpy().popitem()[1],
+            strict=True,
+        )
+    )
+    feedback = [said(user, "a", "clicked", 1) for user in users if half[user]]
+    found = attribute(write(tmp_path, exposures=exposures, feedback=feedback), window=WINDOW)
+    told = [{"request_id": user, "item_id": "a", "probability": 0.3} for user in users]
+    choices = logged_choices(found.exposures, pa.Table.from_pylist(told))
+    shows = sum(half.values())
+    seen_by_others = {0: (shows + PRIOR_SHOWS / 2) / (shows + PRIOR_SHOWS), 1: 0.0}  # a; half of the shows were clicked
+    for user, item, predicted, expected in zip(
+        choices.cluster, "ab" * 40, choices.predicted, choices.expected, strict=True
+    ):
+        if item == "a":
+            assert predicted == pytest.approx(seen_by_others[half[user]])
+        rate = 0.5 if not half[user] else 0.0
+        assert expected == pytest.approx(0.3 * seen_by_others[half[user]] + 0.7 * rate)
 
 
 @some.composite
