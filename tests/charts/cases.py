@@ -6,7 +6,7 @@ from tests.charts.rendering import APIS, Case
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 DIGESTS: dict[str, Any] = {
-    "images": {name: {"digest": DIGEST} for name in ("control", "data", "train", "serve", "redis")},
+    "images": {name: {"digest": DIGEST} for name in ("control", "data", "train", "serve", "serveCuda", "redis")},
     "pipelines": {"install": "none"},  # those of a checkout are not compiled with digests
 }
 CONTROL = {"name": "r42", "storageUri": "oci://models.example.com/shop:r42", "hash": "0c4f8a65"}

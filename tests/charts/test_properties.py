@@ -241,6 +241,12 @@ def test_no_image_is_latest_or_from_a_catalogue_that_asks_for_money(
                 assert not re.search(r":latest$|bitnami|broadcom", container["image"]), f"{case}: {identity(manifest)}"
 
 
+def test_predictors_with_gpus_run_the_image_that_has_cuda(rendered: dict[str, list[Manifest]]) -> None:
+    for case, image in (("default", "nextpage/serve:"), ("gpu", "nextpage/serve-cuda@"), ("scaled", "/serve-cuda:")):
+        [runtime] = [m for m in rendered[case] if m["kind"] == "ServingRuntime"]
+        assert image in runtime["spec"]["containers"][0]["image"], case
+
+
 def test_hooks_may_run_again_and_clean_up(everything: list[tuple[str, list[Manifest]]]) -> None:
     for case, manifests in everything:
         for manifest in manifests:

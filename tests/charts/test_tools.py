@@ -8,6 +8,8 @@ import pytest
 import yaml
 
 from charts import readme, verify
+from components.images import REGISTRY, TAG
+from images.build import FAMILIES, VALUES
 from tests.charts.conftest import SOURCE
 from tests.charts.rendering import Case, Manifest, render
 
@@ -61,6 +63,15 @@ def secrets_of_steps(chart: Path, values: dict[str, Any]) -> set[str]:
     read = [secret for step in steps for secret in step.get("secretAsEnv", [])]
     assert all(secret["secretName"] == secret["secretNameParameter"]["runtimeValue"]["constant"] for secret in read)
     return {secret["secretName"] for secret in read}
+
+
+def test_the_charts_images_are_those_that_are_built() -> None:
+    values = yaml.safe_load((SOURCE / "values.yaml").read_text())["images"]
+    assert values["registry"] == REGISTRY
+    named = {key: image["repository"] for key, image in values.items() if isinstance(image, dict) and key != "redis"}
+    assert named == {VALUES.get(name, name): name for name in FAMILIES}
+    version = yaml.safe_load((SOURCE / "Chart.yaml").read_text())["appVersion"]
+    assert f"{version}-python3.11" == TAG
 
 
 def a_program(path: Path, text: str) -> str:

@@ -11,7 +11,7 @@
 {{- else if eq $image.tag "latest" -}}
 {{- fail (printf "images.%s.tag is latest, which moves: name a version or a digest" (index . 1)) -}}
 {{- else -}}
-{{- printf "%s:%s" $repository ($image.tag | default $root.Chart.AppVersion) -}}
+{{- printf "%s:%s" $repository ($image.tag | default (printf "%s-python3.11" $root.Chart.AppVersion)) -}}
 {{- end -}}
 {{- end }}
 
