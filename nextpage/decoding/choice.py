@@ -1,0 +1,134 @@
+"""Which engine answers: the fastest that a release carries for this machine, or torch, which can everywhere.
+
+That an engine cannot be had is never an error: the next one answers, and who asked is told what was passed over.
+"""
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nextpage.decoding.beam_search import Found, search
+from nextpage.decoding.eager import EagerEngine
+from nextpage.decoding.engine import Engine
+from nextpage.decoding.engine_folder import EngineRefused, check_engine, engine_folders, read_key
+from nextpage.decoding.hardware import cpu_architecture, gpu_architecture
+from nextpage.decoding.parity import deviation
+from nextpage.models.decoder import CausalDecoder
+
+AUTO, TORCH, CUDA = "auto", "torch", "cuda"
+CHOICES = (AUTO, TORCH, "onnx", "onnx-int8", CUDA, "tensorrt")
+SLACK = 1e-3
+"""How much further from the reference than when it was built an engine may be on the probe: what rounding does."""
+
+Search = Callable[..., Found]
+"""(prompts, trie, *, beam_width, k, allowed) → Found: `beam_search.search` with an engine in it."""
+Opening = Callable[[], tuple[Engine[Any], Search]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fallback:
+    """An engine that was passed over, and why: in a word, for a counter, and in a sentence."""
+
+    engine: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """What answers, by its name in CHOICES; some engines run the whole search themselves."""
+
+    name: str
+    engine: Engine[Any]
+    search: Search
+    fallbacks: tuple[Fallback, ...] = ()
+
+
+def by_torch(decoder: CausalDecoder, dtype: torch.dtype, fallbacks: Sequence[Fallback] = ()) -> Chosen:
+    """What needs nothing else; the reference in fp32."""
+    engine = EagerEngine(decoder.eval(), dtype=dtype)
+    return Chosen(name=TORCH, engine=engine, search=partial(search, engine), fallbacks=tuple(fallbacks))
+
+
+def choose_engine(
+    asked: str, decoder: CausalDecoder, release: Path, release_hash: str, *, dtype: torch.dtype, threads: int = 0
+) -> Chosen:
+    """`asked` is one of CHOICES; `dtype` is torch's; `threads` those of an engine on the CPU, 0: one a core.
+
+    `auto` takes a GPU where there is one, else the engine of the release that was measured to be the fastest here, if
+    it was faster than torch. Raises ValueError for another word.
+    """
+    if asked not in CHOICES:
+        raise ValueError(f"there is no engine {asked!r}: use {', '.join(CHOICES)}")
+    passed: list[Fallback] = []
+    for name, opening in _candidates(asked, decoder, release, release_hash, threads):
+        try:
+            engine, whole = opening()
+        except EngineRefused as refusal:
+            passed.append(Fallback(engine=name, reason=refusal.reason, message=str(refusal)))
+        except Exception as error:  # of a library or a driver: whatever it is, torch can answer
+            passed.append(Fallback(engine=name, reason="broken", message=f"engine {name} does not start: {error}"))
+        else:
+            return Chosen(name=name, engine=engine, search=whole, fallbacks=tuple(passed))
+    if asked not in (AUTO, TORCH) and not passed:
+        missing = f"the release carries no engine {asked}: the step optimise builds it"
+        passed.append(Fallback(engine=asked, reason="missing", message=missing))
+    return by_torch(decoder, dtype, passed)
+
+
+def _candidates(
+    asked: str, decoder: CausalDecoder, release: Path, release_hash: str, threads: int
+) -> list[tuple[str, Opening]]:
+    """What may answer, those for this machine first and then by their speed."""
+    if asked == TORCH:
+        return []
+    here, found = (cpu_architecture(), gpu_architecture()), []
+    for folder in engine_folders(release):
+        name = folder.name.partition(".")[0]
+        try:
+            key = read_key(folder)
+            speed, order = key.speed, (key.architecture not in here, -key.speed)
+        except EngineRefused:
+            speed, order = math.inf, (True, 0.0)  # opening it will say why
+        if name == asked or (asked == AUTO and speed > 1):
+            found.append((order, name, partial(open_engine, folder, decoder, release_hash, threads)))
+    if asked == CUDA or (asked == AUTO and torch.cuda.is_available()):
+        found.append(((False, -math.inf), CUDA, partial(_open_cuda, decoder)))
+    return [(name, opening) for _, name, opening in sorted(found, key=lambda candidate: candidate[0])]
+
+
+def open_engine(
+    folder: Path, decoder: CausalDecoder, release_hash: str, threads: int = 0
+) -> tuple[Engine[Any], Search]:
+    """An engine of the release, held against its key and against the reference. Raises EngineRefused."""
+    key = read_key(folder)
+    check_engine(folder, key, release_hash)
+    if key.library != "onnxruntime":
+        raise EngineRefused("unknown", f"{folder.name} runs on {key.library}, which this version does not know")
+    from nextpage.decoding.onnx_engine import OnnxEngine
+
+    engine = OnnxEngine(folder, threads=threads or len(os.sched_getaffinity(0)))
+    found = deviation(engine, EagerEngine(decoder.eval()))
+    if not found <= key.deviation + SLACK:
+        raise EngineRefused(
+            "parity",
+            f"{folder.name} is {found:.4f} away from the reference on the probe, {key.deviation:.4f} when it was built",
+        )
+    torch.set_num_threads(1)  # torch's threads spin while they wait, on the cores that the engine needs
+    return engine, partial(search, engine)
+
+
+def _open_cuda(decoder: CausalDecoder) -> tuple[Engine[Any], Search]:
+    if not torch.cuda.is_available():
+        raise EngineRefused("architecture", "engine cuda needs a GPU, and torch sees none here")
+    from nextpage.decoding.cuda_engine import CudaEngine
+    from nextpage.decoding.cuda_graph import GraphSearch
+
+    engine = CudaEngine(decoder.eval().to("cuda"))
+    return engine, GraphSearch(engine, "cuda").search
