@@ -11,7 +11,15 @@ import httpx
 import yaml
 
 BASES = Path(__file__).parent / "bases.yaml"
-MANIFESTS = "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json"
+MANIFESTS = ", ".join(
+    f"application/vnd.{kind}+json"
+    for kind in (
+        "oci.image.index.v1",
+        "docker.distribution.manifest.list.v2",
+        "oci.image.manifest.v1",
+        "docker.distribution.manifest.v2",
+    )
+)
 DOCKER_HUB = {"docker.io": "registry-1.docker.io"}
 
 
@@ -47,4 +55,4 @@ def digest(image: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(Path, sys.argv[1:]))
