@@ -81,8 +81,8 @@ class MicroBatcher(Generic[Asked, Answered]):
         fits = self.run_time.work_within(self._target_s / 2)
         batches = max(math.ceil(count / self._config.most), math.ceil(work / fits))
         running = 0.0
-        if self._running_until is not None:
-            running = max(0.0, self._running_until - asyncio.get_running_loop().time())
+        if self._running_until is not None:  # what is overdue is expected to stay so for as long again
+            running = abs(self._running_until - asyncio.get_running_loop().time())
         return running + (self.run_time.estimate(work, batches) if count else 0.0)
 
     async def submit(self, *asked: Asked, within_s: float = math.inf) -> list[Answered]:

@@ -21,9 +21,8 @@ class RunTime:
     def learn(self, work: float, seconds: float) -> None:
         keep = math.exp(-1 / MEMORY)
         if self._weight:
-            expected = self._fixed + self._slope * work
-            seconds = min(seconds, 4 * expected)
-            self._error += 0.1 * (abs(seconds - expected) - self._error)
+            seconds = min(seconds, 4 * self.estimate(work))
+            self._error += 0.1 * (abs(seconds - self._fixed - self._slope * work) - self._error)
         self._weight = keep * self._weight + 1
         self._work = keep * self._work + work
         self._seconds = keep * self._seconds + seconds

@@ -62,9 +62,9 @@ def start(arguments: list[str], *, http_port: int, grpc_port: int, events: Path 
             time.sleep(0.1)
 
 
-def start_standin(events: Path | str) -> Server:
+def start_standin(events: Path | str, *more: str, module: str = "tests.serving.standin") -> Server:
     http_port, grpc_port = free_port(), free_port()
-    arguments = ["-m", "tests.serving.standin", str(http_port), str(grpc_port), str(events)]
+    arguments = ["-m", module, str(http_port), str(grpc_port), str(events), *more]
     return start(arguments, http_port=http_port, grpc_port=grpc_port, events=events)
 
 

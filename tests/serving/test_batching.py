@@ -104,7 +104,7 @@ def test_deadline_refuses_and_the_model_is_spared_what_nobody_waits_for() -> Non
         batches = batcher(model, most=1, wait_ms=0, deadline_s=0.05)
         late = await asyncio.gather(*(submit(batches, number) for number in (1, 2, 3)), return_exceptions=True)
         model.free.set()
-        await until(lambda: batches.waiting == 0)
+        await until(lambda: not (batches.waiting or batches.running))
         assert await submit(batches, 4) == 8
         return late
 
@@ -144,6 +144,15 @@ def test_where_one_request_of_a_call_fails_the_others_that_wait_are_not_run() ->
 # Admission
 
 
+async def submit_and_cancel(batches: MicroBatcher[int, int]) -> None:
+    """A request that is admitted now."""
+    task = asyncio.create_task(submit(batches, 9))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 def taught(model: Model, **config: float) -> MicroBatcher[int, int]:
     """A batcher that has seen batches take 10 ms and 20 ms a request."""
     batches = batcher(model, wait_ms=0, **config)
@@ -181,6 +190,22 @@ def test_what_would_break_the_target_is_refused_at_once_and_told_when_to_come_ag
 
     refused = asyncio.run(ask())
     assert (refused.http_status, refused.retry_after_s) == (429, 2)
+
+
+def test_a_batch_that_is_overdue_refuses_what_else_would_wait_behind_it() -> None:
+    model = Model()
+
+    async def ask() -> None:
+        batches = taught(model, target_ms=200)
+        tasks = await hold(model, batches, 1)
+        await submit_and_cancel(batches)
+        await asyncio.sleep(0.4)
+        with pytest.raises(Overloaded):
+            await batches.submit(2)
+        model.free.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(ask())
 
 
 def test_a_call_is_admitted_whole_or_not_at_all() -> None:
