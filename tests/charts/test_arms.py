@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from components.deploy.config import read_rollout
+from pipelines.machines import RECORDS
 from serving.rollout.httproute import HttpRoute
 from serving.rollout.release import Autoscaling, Pods, Release, Transformer
 from serving.rollout.state import Phase, State
+from serving.sinks import PASSWORD
 from tests.charts.cases import CONTROL, SCALED, TREATMENT, TWO_ARMS
 from tests.charts.rendering import Case, Manifest, changed, identity, notes, render
 
@@ -31,7 +33,7 @@ STABLE = release(CONTROL)
 CANDIDATE = release(
     TREATMENT,
     transformer=Transformer(
-        image="ghcr.io/nextpage/serve:0.1.0",
+        image="ghcr.io/nextpage/serve:0.1.0-python3.11",
         feature_server="http://shop-nextpage-features.team.svc:6566",
         feature_service="recommender_r43",
         feature_service_hash="5d1e",
@@ -107,8 +109,13 @@ def test_the_rights_of_steps_are_those_that_their_page_names(
 def test_the_notes_tell_a_rollout_all_that_this_installation_knows(chart: Path) -> None:
     values = {"serving": {"gpus": 1, "autoscaling": {"mostReplicas": 8}}}
     [told] = [line for line in notes(chart, Case(name="", values=values)).splitlines() if "{" in line]
-    config = read_rollout(json.dumps(json.loads(told) | {"storage": "s3://m/{hash}", "records": "r", "events": "e"}))
+    config = read_rollout(json.dumps(json.loads(told) | {"storage": "s3://m/{hash}"}))
     assert (config.service, config.namespace, config.hostnames) == (SERVICE, "team", ("nextpage.example.com",))
     assert config.gateway == STRATEGY.gateway
     assert config.pods == SCALING.pods
     assert config.autoscaling == SCALING.autoscaling
+    assert {config.records, str(Path(config.events).parent)} == {RECORDS}  # the claim, as steps mount it
+    [runtime] = [m for m in render(chart, Case(name="", values=values)) if m["kind"] == "ServingRuntime"]
+    environment = {variable["name"]: variable.get("value") for variable in runtime["spec"]["containers"][0]["env"]}
+    assert environment["NEXTPAGE_EVENTS"] == config.event_stream
+    assert PASSWORD in environment

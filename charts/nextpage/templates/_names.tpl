@@ -18,11 +18,19 @@
 {{- .Values.redis.address | default (printf "%s-redis.%s.svc:6379" (include "nextpage.fullname" .) .Release.Namespace) -}}
 {{- end }}
 
+{{/* Where servers send what they showed; the password is beside it in NEXTPAGE_REDIS_PASSWORD. */}}
+{{- define "nextpage.events" -}}
+{{- printf "%s://%s/0" (ternary "rediss" "redis" .Values.redis.tls) (include "nextpage.redis.address" .) -}}
+{{- end }}
+
 {{/* What a rollout must be told of this installation, as JSON: the beginning of a run's field `rollout`. */}}
 {{- define "nextpage.rollout" -}}
 {{- $serving := .Values.serving -}}
 {{- $pods := pick $serving "replicas" "cpu" "memory" "gpus" | merge (dict "service_account" (printf "%s-serving" (include "nextpage.fullname" .))) -}}
-{{- $told := dict "service" (include "nextpage.service" .) "namespace" .Release.Namespace "hostnames" $serving.hostnames "gateway" (list $serving.gateway.namespace $serving.gateway.name) "pods" $pods -}}
+{{- $told := dict "service" (include "nextpage.service" .) "namespace" .Release.Namespace "hostnames" $serving.hostnames "gateway" (list $serving.gateway.namespace $serving.gateway.name) "pods" $pods "records" "/records" "events" "/records/events" -}}
+{{- if .Values.redis.enabled -}}
+{{- $_ := set $told "event_stream" (include "nextpage.events" .) -}}
+{{- end -}}
 {{- with $serving.autoscaling -}}
 {{- if .mostReplicas -}}
 {{- $_ := set $told "autoscaling" (dict "prometheus" .prometheus "most_replicas" .mostReplicas "in_flight" .inFlight) -}}
