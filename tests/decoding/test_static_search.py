@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nextpage.decoding.beam_search import Found, search
+from nextpage.decoding.cuda_engine import CudaEngine
 from nextpage.decoding.eager import EagerEngine
 from nextpage.decoding.engine import Engine, Prompts
 from nextpage.decoding.filters import Filters
@@ -117,6 +119,26 @@ def without_values(program: Callable[..., Found]) -> Found:
         hollow = Trie(sizes=sizes, edge_codes=tuple(edges[:3]), first_edges=tuple(edges[3:]))
         filters = Filters.dense(torch.ones(2, trie.items, dtype=torch.bool), 2)
         return program(EagerEngine(model), unread, hollow, filters, candidates)
+
+
+class OnTheDevice(TorchDispatchMode):
+    """Refuses what a graph cannot record and yet needs no values: copies from the host, indices of unknown number."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        name = func.name()
+        assert name not in ("aten::lift_fresh", "aten::nonzero", "aten::masked_select"), name
+        if name in ("aten::index.Tensor", "aten::index_put", "aten::index_put_"):
+            assert not any(index is not None and index.dtype == torch.bool for index in args[1]), name
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("engine", [EagerEngine, CudaEngine])
+def test_no_operator_of_it_waits_for_the_host(engine: Callable[..., Engine]) -> None:
+    sizes = (5, 4, 3)
+    trie = Trie.build(semantic_ids([(0, 1, 2), (3, 1, 0), (3, 2, 2)], sizes))
+    made, prompts = engine(decoder(sizes)), random_prompts(sizes, [4, 2])
+    with OnTheDevice():
+        static_search(made, prompts, trie, candidates=(4, 4, 4), beam_width=2, k=4)
 
 
 def test_the_host_reads_nothing_of_it() -> None:
