@@ -96,7 +96,8 @@ class GraphSearch(Generic[State]):
         k: int,
         allowed: Tensor | Filters | None = None,
     ) -> Found:
-        """As `beam_search.search`. Raises ValueError for more or longer prompts than there are buckets for."""
+        """As `beam_search.search`; what is found lies where the prompts do. Raises ValueError for more or longer prompts
+        than there are buckets for."""
         batch = len(prompts.lengths)
         check(self._engine, trie, batch, beam_width, k, allowed)
         self._hold(trie)
@@ -116,7 +117,8 @@ class GraphSearch(Generic[State]):
             _fill(recorded.slots, torch.tensor(self._filters.slots(filters.ranks)), 0)
             _fill(recorded.excluded, filters.excluded, PADDING)
         found = recorded.replay()
-        return Found(rows=found.rows[:batch].clone(), log_prob=found.log_prob[:batch].clone())
+        home = prompts.lengths.device
+        return Found(rows=found.rows[:batch].to(home, copy=True), log_prob=found.log_prob[:batch].to(home, copy=True))
 
     def _hold(self, trie: Trie) -> None:
         if trie is self._source:
