@@ -80,7 +80,8 @@ class SlateItem:
 @dataclass(frozen=True, kw_only=True)
 class Slate:
     """The answer to one request, best item first. `reason` is one of REASONS where it is degraded; `invalid_items`: how
-    many the search gave that may not be shown, and were left out."""
+    many the search gave that may not be shown, and were left out; `catalogue_hash`: "" where the items are the
+    release's own."""
 
     request_id: str
     items: tuple[SlateItem, ...]
@@ -89,6 +90,7 @@ class Slate:
     degraded: bool
     reason: str | None
     invalid_items: int = 0
+    catalogue_hash: str = ""
 
 
 FIELDS = ("user_id", "history", "as_of", "k", "exclude", "filters", "stock", "seen", "request_id", "fallback")
@@ -203,7 +205,7 @@ def request_to_json(request: SlateRequest) -> dict[str, Any]:
 
 
 def slate_to_json(slate: Slate) -> dict[str, Any]:
-    return {
+    said = {
         "request_id": slate.request_id,
         "items": [
             {"item_id": item.item_id, "score": item.score, "position": item.position, "text": item.text}
@@ -214,6 +216,7 @@ def slate_to_json(slate: Slate) -> dict[str, Any]:
         "reason": slate.reason,
         "invalid_items": slate.invalid_items,
     }
+    return said | ({"catalogue": {"hash": slate.catalogue_hash}} if slate.catalogue_hash else {})
 
 
 def slate_from_json(said: Mapping[str, Any]) -> Slate:
@@ -225,4 +228,5 @@ def slate_from_json(said: Mapping[str, Any]) -> Slate:
         degraded=said["degraded"],
         reason=said["reason"],
         invalid_items=said["invalid_items"],
+        catalogue_hash=said.get("catalogue", {}).get("hash", ""),
     )

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nextpage.decoding.filters import ItemFilter
 from nextpage.interactions.sequences import Sequences
 from nextpage.recipes import Recipe
 from nextpage.recommender import Query, Recommendation, Recommender, load_recommender, write_parts
@@ -43,7 +44,7 @@ def recommender(prior: float = 0.5) -> Recommender:
     return Recommender(decoder=model, semantic_ids=semantic_ids(), items=items(), recipe=recipe(prior))
 
 
-def query(item_ids: list[str], *, k: int = 5, allowed: np.ndarray | None = None) -> Query:
+def query(item_ids: list[str], *, k: int = 5, allowed: ItemFilter | None = None) -> Query:
     """Ordered one a day, each on a page of its own."""
     events = len(item_ids)
     return Query(
@@ -62,7 +63,8 @@ def rows(answer: list[Recommendation]) -> list[int]:
 
 
 KNOWN = st.integers(0, ITEMS - 1).map(lambda row: f"i{row:02d}")
-FILTER = st.one_of(st.none(), st.lists(st.booleans(), min_size=ITEMS, max_size=ITEMS).map(np.array))
+MASK = st.lists(st.booleans(), min_size=ITEMS, max_size=ITEMS).map(np.array)
+FILTER = st.one_of(st.none(), MASK.map(ItemFilter.of))
 QUERY = st.builds(query, st.lists(KNOWN, max_size=20), k=st.integers(1, ITEMS + 5), allowed=FILTER)
 
 
@@ -70,7 +72,7 @@ QUERY = st.builds(query, st.lists(KNOWN, max_size=20), k=st.integers(1, ITEMS + 
 @given(QUERY)
 def test_an_answer_holds_k_distinct_allowed_items_best_first(asked: Query) -> None:
     (answer,) = recommender().recommend([asked])
-    allowed = np.ones(ITEMS, dtype=bool) if asked.allowed is None else asked.allowed
+    allowed = (asked.allowed or ItemFilter()).holds(np.arange(ITEMS))
     assert len(set(rows(answer))) == len(answer) <= asked.k
     assert all(allowed[row] for row in rows(answer))
     assert len(answer) >= min(asked.k, BEAMS, allowed.sum())
@@ -109,7 +111,7 @@ def test_as_many_as_there_are_can_be_asked_for_and_more_gives_no_more() -> None:
 
 
 def test_where_nothing_is_allowed_nothing_is_recommended() -> None:
-    nothing = np.zeros(ITEMS, dtype=bool)
+    nothing = ItemFilter.of(np.zeros(ITEMS, dtype=bool))
     refused, answered = recommender().recommend([query(["i03"], allowed=nothing), query(["i03"])])
     assert refused == []
     assert len(answered) == 5
@@ -157,7 +159,7 @@ def histories(count: int = 11) -> tuple[Sequences, list[Query]]:
     """The same histories as a ranker reads them and as a server is asked; of many lengths, one is empty."""
     draw = np.random.default_rng(0)
     queries = [query([f"i{row:02d}" for row in draw.integers(0, ITEMS, number * 2)]) for number in range(count)]
-    return recommender()._sequences(queries), queries
+    return recommender()._sequences(queries, recommender().catalogue), queries
 
 
 @pytest.mark.parametrize("k", [5, BEAMS + 12])
@@ -182,7 +184,7 @@ def test_new_items_are_searched_for_among_those_that_the_history_lacks() -> None
     for asked, new in zip(queries, ranked.new, strict=True):
         seen = {int(item_id[1:]) for item_id in asked.item_ids}
         lacking = np.array([int(item_id[1:]) not in seen for item_id in semantic_ids().item_ids])
-        (answer,) = recommender().recommend([replace(asked, k=BEAMS, allowed=lacking)])
+        (answer,) = recommender().recommend([replace(asked, k=BEAMS, allowed=ItemFilter.of(lacking))])
         assert new.tolist() == rows(answer)
         assert lacking[new].all()
 
@@ -197,9 +199,9 @@ def test_free_codes_are_codes_of_their_level_as_many_as_asked() -> None:
 
 
 def test_the_most_ordered_items_are_the_popular_ones() -> None:
-    orders = items()["orders"].to_numpy()[recommender().popular]
+    orders = items()["orders"].to_numpy()[recommender().catalogue.popular]
     assert (np.diff(orders) <= 0).all()
-    assert sorted(recommender().popular) == list(range(ITEMS))
+    assert sorted(recommender().catalogue.popular) == list(range(ITEMS))
 
 
 @pytest.fixture

@@ -48,9 +48,9 @@ def search(
     *,
     beam_width: int,
     k: int,
-    allowed: Tensor | None = None,
+    allowed: Tensor | Filters | None = None,
 ) -> Found:
-    """At most k distinct items that the trie and `allowed` (bool [B, I], [1, I] or [I]) hold, best first.
+    """At most k distinct items that the trie and `allowed` (bool [B, I], [1, I] or [I], or filters) hold, best first.
 
     `prompts` may be what `engine.prefill` has already made of them. Raises ValueError where the engine, the trie and
     the filter do not fit together.

@@ -58,6 +58,10 @@ class ItemFilter:
         """From a boolean vector [I]."""
         return ItemFilter(rank=prefix_rank(torch.as_tensor(allowed)))
 
+    @property
+    def nbytes(self) -> int:
+        return self.excluded.nbytes + (0 if self.rank is None else self.rank.nbytes)
+
     def without(self, rows: Sequence[int] | np.ndarray) -> "ItemFilter":
         """The same less item rows [R], in any order; rows that it lacks already, or that come twice, do no harm."""
         distinct = np.union1d(np.asarray(rows, dtype=np.int32), self.excluded.numpy())

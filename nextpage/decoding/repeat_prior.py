@@ -4,10 +4,12 @@ A part of its own in the recipe, not of the model: evaluation shows the model wi
 P_model(i) + λ P_own(i), P_own(i) ∝ Σ over the user's orders of i of 2^(−age / half-life).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from nextpage.decoding.filters import ItemFilter
 from nextpage.interactions.log import BEHAVIOURS
 from nextpage.interactions.sequences import Sequences
 
@@ -30,12 +32,16 @@ class RepeatPriorConfig:
 
 
 def mix_in_repeats(
-    rows: np.ndarray, log_prob: np.ndarray, history: Sequences, config: RepeatPriorConfig, allowed: np.ndarray | None
+    rows: np.ndarray,
+    log_prob: np.ndarray,
+    history: Sequences,
+    config: RepeatPriorConfig,
+    allowed: Sequence[ItemFilter | None] | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k best of generated and own items. rows int [S, k] (−1: none), log_prob [S, k], best first → the same shape.
 
-    `history` holds the S users' events; `allowed` bool [S, I] or None. An own item that the search did not return has
-    the model probability 0, so its share is at most that of the last beam too low.
+    `history` holds the S users' events, `allowed` a filter each. An own item that the search did not return has the
+    model probability 0, so its share is at most that of the last beam too low.
     """
     if config.weight == 0:
         return rows, log_prob
@@ -43,8 +49,9 @@ def mix_in_repeats(
     mixed_rows, mixed = np.full_like(rows, -1), np.full_like(log_prob, -np.inf)
     for s in range(len(rows)):
         own, own_share = own_recency(history, s, config.half_life_days)
-        if allowed is not None:
-            own, own_share = own[allowed[s, own]], own_share[allowed[s, own]]
+        if allowed is not None and (only := allowed[s]) is not None:
+            held = only.holds(own)
+            own, own_share = own[held], own_share[held]
         found = rows[s] >= 0
         items = np.concatenate([rows[s, found], own])
         shares = np.concatenate([(1 - config.weight) * np.exp(log_prob[s, found]), config.weight * own_share])

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nextpage.decoding.filters import ItemFilter
 from nextpage.decoding.repeat_prior import ORDERED, RepeatPriorConfig, mix_in_repeats, own_recency
 from nextpage.interactions.sequences import Sequences
 
@@ -95,8 +96,7 @@ def test_a_user_without_orders_gets_the_models_order(user: list[Event]) -> None:
 
 def test_an_own_item_that_is_not_allowed_stays_out() -> None:
     rows, log_prob = generated({3: 0.4}, {3: 0.4})
-    allowed = np.ones((2, ITEMS), dtype=bool)
-    allowed[0, 7] = False
+    allowed = [ItemFilter().without([7]), None]
     user = [(7, ORDERED, 1), (8, ORDERED, 30)]
     found, _ = mix_in_repeats(rows, log_prob, histories(user, user), RepeatPriorConfig(weight=0.5), allowed)
     assert set(found[0].tolist()) == {3, 8, -1}
@@ -106,7 +106,7 @@ def test_an_own_item_that_is_not_allowed_stays_out() -> None:
 def test_a_filter_does_not_change_the_scores_of_what_it_leaves() -> None:
     rows, log_prob = generated({3: 0.4})
     user, config = histories([(7, ORDERED, 1), (8, ORDERED, 30)]), RepeatPriorConfig(weight=0.5)
-    allowed = np.arange(ITEMS)[None] != 7
+    allowed = [ItemFilter.of(np.arange(ITEMS) != 7)]
     free, held = (
         dict(zip(*(column[0].tolist() for column in mix_in_repeats(rows, log_prob, user, config, only)), strict=True))
         for only in (None, allowed)

@@ -11,8 +11,10 @@ import time
 import numpy as np
 import pyarrow as pa
 
+from nextpage.decoding.served_catalogue import ServedCatalogue
 from nextpage.recommender import Query, Recommendation
 from nextpage.release import FeatureService
+from nextpage.tokenizers.semantic_ids import SemanticIds
 from serving.events import EventLogConfig
 from serving.history import History
 from serving.server import ServerConfig, serve_recommender
@@ -34,17 +36,22 @@ class StandIn:
     feature_service = FEATURES
 
     def __init__(self) -> None:
-        self.items = pa.table(
+        item_ids = [f"i{row:04d}" for row in range(ITEMS)]
+        items = pa.table(
             {
-                "item_id": [f"i{row:04d}" for row in range(ITEMS)],
+                "item_id": item_ids,
                 "text": [f"{CATEGORIES[row % 4]} kind {row // 4}" for row in range(ITEMS)],
                 "category": [CATEGORIES[row % 4] for row in range(ITEMS)],
                 "brand": pa.array([None if row == 0 else f"brand {row % 3}" for row in range(ITEMS)], pa.string()),
             }
         )
-        self.popular = np.arange(ITEMS)[::-1].copy()
+        items = items.append_column("orders", pa.array(range(ITEMS)))
+        codes = np.stack([np.arange(ITEMS)], axis=1).astype(np.int32)
+        self.catalogue = ServedCatalogue.of(
+            SemanticIds(item_ids=np.array(item_ids, dtype=object), codes=codes, sizes=(ITEMS,)), items
+        )
 
-    def recommend(self, queries: list[Query]) -> list[list[Recommendation]]:
+    def recommend(self, queries: list[Query], catalogue: ServedCatalogue) -> list[list[Recommendation]]:
         return [self._one(query) for query in queries]
 
     def _one(self, query: Query) -> list[Recommendation]:
@@ -56,7 +63,7 @@ class StandIn:
             raise RuntimeError("the stand-in was told to fail")
         rows = [(last + 1 + step) % ITEMS for step in range(ITEMS)]
         if query.allowed is not None:
-            rows = [row for row in rows if query.allowed[row]]
+            rows = np.array(rows)[query.allowed.holds(np.array(rows))].tolist()
         found = [Recommendation(item_id=f"i{row:04d}", row=row, score=-0.5 * place) for place, row in enumerate(rows)]
         if query.item_ids[-1] == FAULTY_ITEM and query.as_of > ITEMS + 1:
             found = [found[0], found[0], Recommendation(item_id="gone", row=ITEMS + 5, score=-9.0), *found[1:]]

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from nextpage.decoding.filters import ItemFilter
 from nextpage.recipes import Recipe
 from nextpage.recommender import Query, load_recommender, write_parts
 from nextpage.release import FeatureService, seal
@@ -57,7 +58,7 @@ def served(release: Path) -> Iterator[Server]:
 
 def test_served_slate_is_what_the_library_recommends(served: Server, release: Path) -> None:
     recommender = load_recommender(release)
-    category = np.array(recommender.items["category"].to_pylist())
+    category = np.array(recommender.catalogue.items["category"].to_pylist())
     query = Query(
         item_ids=HISTORY["items"],
         behaviours=[2, 2, 2],
@@ -65,7 +66,7 @@ def test_served_slate_is_what_the_library_recommends(served: Server, release: Pa
         times=HISTORY["times"],
         as_of=400,
         k=20,
-        allowed=np.isin(category, ["c1", "c2"]),
+        allowed=ItemFilter.of(np.isin(category, ["c1", "c2"])),
     )
     expected = recommender.recommend([query])[0]
     slate = served.slate(history=HISTORY, as_of=400, k=20, filters={"category": ["c1", "c2"]})
@@ -90,7 +91,7 @@ def test_user_id_without_a_feature_store_gets_popularity_degraded(served: Server
     popular = load_recommender(release)
     slate = served.slate(user_id="u", k=3)
     assert (slate["degraded"], slate["reason"]) == (True, "no_history")
-    expected = [popular.semantic_ids.item_ids[row] for row in popular.popular[:3]]
+    expected = [popular.semantic_ids.item_ids[row] for row in popular.catalogue.popular[:3]]
     assert [item["item_id"] for item in slate["items"]] == expected
 
 
