@@ -1,7 +1,9 @@
 """A release at work: histories in, ranked items out. Evaluation, serving and the command line all call this."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ from safetensors.torch import load_file, save_file
 from nextpage.decoding.beam_search import generate, search
 from nextpage.decoding.choice import AUTO, CHOICES, TORCH, Chosen, by_torch, choose_engine
 from nextpage.decoding.engine import Engine, Frontier, Prompts
+from nextpage.decoding.filters import Filters, ItemFilter
 from nextpage.decoding.prompt_cache import ExtendingEngine, PromptCache
 from nextpage.decoding.prompts import prompts_of
 from nextpage.decoding.repeat_prior import RepeatPriorConfig, mix_in_repeats
-from nextpage.decoding.trie import Trie
+from nextpage.decoding.served_catalogue import ServedCatalogue
 from nextpage.interactions.sequences import Sequences
 from nextpage.layouts.pages import PagesConfig
 from nextpage.models.decoder import CausalDecoder, DecoderConfig
@@ -25,7 +28,6 @@ from nextpage.progress import track
 from nextpage.recipes import Recipe, read_recipe
 from nextpage.release import FeatureService, verify
 from nextpage.tokenizers.semantic_ids import SemanticIds
-from nextpage.tokenizers.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +61,7 @@ class Query:
     times: list[int]  # seconds since 1970
     as_of: int  # seconds since 1970
     k: int
-    allowed: np.ndarray | None = None  # bool [I], by row
+    allowed: ItemFilter | None = None  # by row of the catalogue that is asked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +83,7 @@ class Rankings:
 
 
 class Recommender:
-    """The model of a release and what it needs to name items. Rows are those of the item table."""
+    """The model of a release, and the catalogue whose items it names: the release's own until it is swapped."""
 
     def __init__(
         self,
@@ -93,22 +95,22 @@ class Recommender:
         chosen: Chosen | None = None,
     ) -> None:
         """`chosen`: the engine that runs the decoder; torch's where none is given."""
-        self.semantic_ids = semantic_ids
-        self.items = items
+        self.catalogue = ServedCatalogue.of(semantic_ids, items)
         self.recipe = recipe
-        self.popular = np.argsort(-items["orders"].to_numpy(), kind="stable").astype(np.int32)
         self.release_name, self.release_hash = "unsealed", ""
         self.feature_service = FeatureService(name="", hash="")
         self._layout = recipe.part("layout", PagesConfig)
         self._decoding = recipe.part("decoding", DecodingConfig)
         self._prior = recipe.part("repeat_prior", RepeatPriorConfig)
-        self._item_tokens = Vocabulary(semantic_ids.sizes).tokens(semantic_ids.codes)
-        self._row = {item_id: row for row, item_id in enumerate(semantic_ids.item_ids)}
-        self._trie = Trie.build(semantic_ids)
         self.chosen = chosen or by_torch(decoder, self._decoding.dtype)
         self._engine: Engine[Any] = self.chosen.engine
         self._slack = 0
         self.prompt_cache: PromptCache[Any, Any] | None = None
+
+    @property
+    def semantic_ids(self) -> SemanticIds:
+        """Of the catalogue that is served now."""
+        return self.catalogue.semantic_ids
 
     def cache_prompts(self, most_bytes: int, slack: int = 64) -> None:
         """Keep what is read of prompts between requests. Those of long histories begin up to `slack` events later then,
@@ -120,22 +122,26 @@ class Recommender:
             self.prompt_cache, self._slack = PromptCache(self._engine, most_bytes), slack
             self._engine = self.prompt_cache
 
-    def recommend(self, queries: list[Query]) -> list[list[Recommendation]]:
+    def recommend(self, queries: list[Query], catalogue: ServedCatalogue | None = None) -> list[list[Recommendation]]:
         """At most k distinct items for each query, best first, all allowed; fewer where fewer exist.
 
-        An answer does not depend on the queries beside it: those that need a wider beam are searched apart.
+        An answer does not depend on the queries beside it: those that need a wider beam are searched apart. All are of
+        one catalogue, by default that of the moment; who asks with filters says whose rows they are.
         """
+        catalogue = catalogue or self.catalogue
         answers: list[list[Recommendation]] = [[] for _ in queries]
         widths = np.array([self._beam_width(query.k) for query in queries])
         for width in np.unique(widths):
             places = np.flatnonzero(widths == width)
             together = [queries[place] for place in places]
-            history = self._sequences(together)
-            allowed = self._allowed(together)
-            ranked = mix_in_repeats(*self._search(history, width, allowed), history, self._prior, allowed)
+            history = self._sequences(together, catalogue)
+            allowed = [query.allowed for query in together]
+            found = self._search(self._prompts(history, catalogue), width, allowed, catalogue)
+            own = history.select(history.item < len(catalogue))  # without the departed
+            ranked = mix_in_repeats(*found, own, self._prior, allowed)
             for place, query, rows, scores in zip(places, together, *ranked, strict=True):
                 answers[place] = [
-                    Recommendation(item_id=str(self.semantic_ids.item_ids[row]), row=int(row), score=float(score))
+                    Recommendation(item_id=str(catalogue.semantic_ids.item_ids[row]), row=int(row), score=float(score))
                     for row, score in zip(rows[: query.k], scores[: query.k], strict=True)
                     if row >= 0
                 ]
@@ -147,67 +153,57 @@ class Recommender:
 
     def rankings(self, prompts: Sequences, k: int) -> Rankings:
         """What is recommended for each history beside what the model alone says, from one prefill."""
-        ranked = np.full((3, len(prompts), k), -1, dtype=np.int32)
+        catalogue, ranked = self.catalogue, np.full((3, len(prompts), k), -1, dtype=np.int32)
         by_length = np.argsort(np.diff(prompts.offset), kind="stable")  # so that a batch pads little
         width = self._beam_width(k)
         size = self._decoding.batch
         batches = [by_length[start : start + size] for start in range(0, len(prompts), size)]
         for places in track(batches, total=len(batches), unit="batch", title="rank"):
             history = prompts.take(places)
-            frontier = self._engine.prefill(self._prompts(history))
-            rows, scores = self._search(frontier, width, None)
+            read = self._read(self._prompts(history, catalogue))
+            rows, scores = self._search(read, width, None, catalogue)
             mixed, _ = mix_in_repeats(rows, scores, history, self._prior, None)
-            new, _ = self._search(frontier, width, self._unseen(history))
+            unseen = [ItemFilter().without(items) for items in np.split(history.item, history.offset[1:-1])]
+            new, _ = self._search(read, width, unseen, catalogue)
             ranked[:, places] = np.stack([rows, mixed, new])[..., :k]
         model, with_prior, new = ranked
         return Rankings(model=model, with_prior=with_prior, new=new)
 
     def generate_unconstrained(self, prompts: Sequences, beam_width: int) -> np.ndarray:
         """int [S, beam_width, L] codes decoded without the trie: some may name no item."""
+        size, catalogue = self._decoding.batch, self.catalogue
         batches = (
-            prompts.take(np.arange(start, min(start + self._decoding.batch, len(prompts))))
-            for start in range(0, len(prompts), self._decoding.batch)
+            prompts.take(np.arange(start, min(start + size, len(prompts)))) for start in range(0, len(prompts), size)
         )
-        return np.concatenate(
-            [generate(self._engine, self._prompts(batch), beam_width=beam_width).codes.numpy() for batch in batches]
-        )
+        asked = (self._prompts(batch, catalogue) for batch in batches)
+        return np.concatenate([generate(self._engine, each, beam_width=beam_width).codes.numpy() for each in asked])
 
     def _beam_width(self, k: int) -> int:
         return max(k, self._decoding.beam_width)
 
     def _search(
-        self, asked: Sequences | Frontier[Any], width: int, allowed: np.ndarray | None
+        self,
+        asked: Prompts | Frontier[Any],
+        width: int,
+        allowed: Sequence[ItemFilter | None] | None,
+        catalogue: ServedCatalogue,
     ) -> tuple[np.ndarray, np.ndarray]:
         """By the model alone: rows int32 [S, width] and log-probabilities [S, width]."""
-        found = search(
-            self._engine,
-            self._prompts(asked) if isinstance(asked, Sequences) else asked,
-            self._trie,
-            beam_width=width,
-            k=width,
-            allowed=None if allowed is None else torch.from_numpy(allowed),
-        )
-        return found.rows.numpy(), found.log_prob.numpy()
+        whole = self.chosen.search or partial(search, self._engine)
+        filters = None if allowed is None else Filters.of(allowed)
+        found = whole(asked, catalogue.trie, beam_width=width, k=width, allowed=filters)
+        return found.rows.numpy(force=True), found.log_prob.numpy(force=True)
 
-    def _allowed(self, queries: list[Query]) -> np.ndarray | None:
-        """What each query allows, bool [S, I]; None where all allow everything."""
-        if all(query.allowed is None for query in queries):
-            return None
-        every = np.ones(len(self.semantic_ids.item_ids), dtype=bool)
-        return np.stack([every if query.allowed is None else query.allowed for query in queries])
+    def _read(self, prompts: Prompts) -> Prompts | Frontier[Any]:
+        """What several searches may begin from; an engine that runs whole searches begins each anew."""
+        return self._engine.prefill(prompts) if self.chosen.search is None else prompts
 
-    def _unseen(self, history: Sequences) -> np.ndarray:
-        """The items that a history does not hold, bool [S, I]."""
-        unseen = np.ones((len(history), len(self.semantic_ids.item_ids)), dtype=bool)
-        unseen[np.repeat(np.arange(len(history)), np.diff(history.offset)), history.item] = False
-        return unseen
+    def _prompts(self, history: Sequences, catalogue: ServedCatalogue) -> Prompts:
+        return prompts_of(history, catalogue.item_tokens, self._layout, self._decoding.prompt_items, self._slack)
 
-    def _prompts(self, history: Sequences) -> Prompts:
-        return prompts_of(history, self._item_tokens, self._layout, self._decoding.prompt_items, self._slack)
-
-    def _sequences(self, queries: list[Query]) -> Sequences:
+    def _sequences(self, queries: list[Query], catalogue: ServedCatalogue) -> Sequences:
         as_of = np.array([query.as_of for query in queries], dtype=np.int64)
-        item = np.array([self._row.get(item, -1) for query in queries for item in query.item_ids], dtype=np.int32)
+        item = np.array([catalogue.row.get(item, -1) for query in queries for item in query.item_ids], dtype=np.int32)
         sequences = Sequences(
             user_id=np.array([""] * len(queries), dtype=object),
             as_of=as_of,

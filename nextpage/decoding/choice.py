@@ -6,14 +6,14 @@ That an engine cannot be had is never an error: the next one answers, and who as
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from nextpage.decoding.beam_search import Found, search
+from nextpage.decoding.beam_search import Found
 from nextpage.decoding.eager import EagerEngine
 from nextpage.decoding.engine import Engine
 from nextpage.decoding.engine_folder import EngineRefused, check_engine, engine_folders, read_key
@@ -28,7 +28,6 @@ SLACK = 1e-3
 
 Search = Callable[..., Found]
 """(prompts, trie, *, beam_width, k, allowed) → Found: `beam_search.search` with an engine in it."""
-Opening = Callable[[], tuple[Engine[Any], Search]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,18 +41,17 @@ class Fallback:
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
-    """What answers, by its name in CHOICES; some engines run the whole search themselves."""
+    """What answers, by its name in CHOICES. `search`: the whole of it, where the engine has one of its own."""
 
     name: str
     engine: Engine[Any]
-    search: Search
+    search: Search | None = None
     fallbacks: tuple[Fallback, ...] = ()
 
 
 def by_torch(decoder: CausalDecoder, dtype: torch.dtype, fallbacks: Sequence[Fallback] = ()) -> Chosen:
     """What needs nothing else; the reference in fp32."""
-    engine = EagerEngine(decoder.eval(), dtype=dtype)
-    return Chosen(name=TORCH, engine=engine, search=partial(search, engine), fallbacks=tuple(fallbacks))
+    return Chosen(name=TORCH, engine=EagerEngine(decoder.eval(), dtype=dtype), fallbacks=tuple(fallbacks))
 
 
 def choose_engine(
@@ -69,13 +67,11 @@ def choose_engine(
     passed: list[Fallback] = []
     for name, opening in _candidates(asked, decoder, release, release_hash, threads):
         try:
-            engine, whole = opening()
+            return replace(opening(), fallbacks=tuple(passed))
         except EngineRefused as refusal:
             passed.append(Fallback(engine=name, reason=refusal.reason, message=str(refusal)))
         except Exception as error:  # of a library or a driver: whatever it is, torch can answer
             passed.append(Fallback(engine=name, reason="broken", message=f"engine {name} does not start: {error}"))
-        else:
-            return Chosen(name=name, engine=engine, search=whole, fallbacks=tuple(passed))
     if asked not in (AUTO, TORCH) and not passed:
         missing = f"the release carries no engine {asked}: the step optimise builds it"
         passed.append(Fallback(engine=asked, reason="missing", message=missing))
@@ -84,7 +80,7 @@ def choose_engine(
 
 def _candidates(
     asked: str, decoder: CausalDecoder, release: Path, release_hash: str, threads: int
-) -> list[tuple[str, Opening]]:
+) -> list[tuple[str, Callable[[], Chosen]]]:
     """What may answer, those for this machine first and then by their speed."""
     if asked == TORCH:
         return []
@@ -103,9 +99,7 @@ def _candidates(
     return [(name, opening) for _, name, opening in sorted(found, key=lambda candidate: candidate[0])]
 
 
-def open_engine(
-    folder: Path, decoder: CausalDecoder, release_hash: str, threads: int = 0
-) -> tuple[Engine[Any], Search]:
+def open_engine(folder: Path, decoder: CausalDecoder, release_hash: str, threads: int = 0) -> Chosen:
     """An engine of the release, held against its key and against the reference. Raises EngineRefused."""
     key = read_key(folder)
     check_engine(folder, key, release_hash)
@@ -121,14 +115,14 @@ def open_engine(
             f"{folder.name} is {found:.4f} away from the reference on the probe, {key.deviation:.4f} when it was built",
         )
     torch.set_num_threads(1)  # torch's threads spin while they wait, on the cores that the engine needs
-    return engine, partial(search, engine)
+    return Chosen(name=key.engine, engine=engine)
 
 
-def _open_cuda(decoder: CausalDecoder) -> tuple[Engine[Any], Search]:
+def _open_cuda(decoder: CausalDecoder) -> Chosen:
     if not torch.cuda.is_available():
         raise EngineRefused("architecture", "engine cuda needs a GPU, and torch sees none here")
     from nextpage.decoding.cuda_engine import CudaEngine
     from nextpage.decoding.cuda_graph import GraphSearch
 
     engine = CudaEngine(decoder.eval().to("cuda"))
-    return engine, GraphSearch(engine, "cuda").search
+    return Chosen(name=CUDA, engine=engine, search=GraphSearch(engine, "cuda").search)
