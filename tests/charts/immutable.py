@@ -20,6 +20,7 @@ CHANGEABLE = {  # of specs whose every other field is fixed
         "minReadySeconds",
     },
     "PersistentVolumeClaim": {"resources"},
+    "Job": {"activeDeadlineSeconds", "backoffLimit", "parallelism", "suspend", "ttlSecondsAfterFinished"},
 }
 FIXED = {  # of specs whose every other field may change
     "Deployment": ("selector",),

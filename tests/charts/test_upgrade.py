@@ -10,7 +10,7 @@ import pytest
 
 from tests.charts.cases import TWO_ARMS
 from tests.charts.immutable import broken, immutable
-from tests.charts.rendering import Case, Manifest, changed, render
+from tests.charts.rendering import Case, Manifest, changed, identity, render
 
 PREVIOUS = sorted((Path(__file__).parent / "previous").glob("*.json"))
 INSTALLED = Case(name="installed", values=changed(TWO_ARMS, "training.queue.clusterQueue", "gpu-training"))
@@ -37,6 +37,18 @@ def test_a_version_alone_changes_no_such_field(chart: Path, now: list[Manifest],
     assert broken(immutable(now), immutable(later)) == []
 
 
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [("images.pullSecrets", ["pull"]), ("images.registry", "x.com/y"), ("pipelines.records.create", 0)],
+)
+def test_a_job_whose_pod_changes_is_another_job(chart: Path, now: list[Manifest], path: str, value: object) -> None:
+    later = render(chart, Case(name="", values=changed(INSTALLED.values, path, value or False)))
+    assert broken(immutable(now), immutable(later)) in ([], ["PersistentVolumeClaim/nextpage-records is gone"])
+    jobs = [{name for name in immutable(made) if name.startswith("Job/")} for made in (now, later)]
+    assert jobs[0]
+    assert not jobs[0] & jobs[1]
+
+
 def test_a_pipeline_that_changes_gets_a_version_of_another_name(chart: Path, now: list[Manifest]) -> None:
     moved = render(chart, Case(name="", values=changed(INSTALLED.values, "images.registry", "mirror.example.com/np")))
     versions = [{m["metadata"]["name"] for m in made if m["kind"] == "PipelineVersion"} for made in (now, moved)]
@@ -52,6 +64,7 @@ def test_a_pipeline_that_changes_gets_a_version_of_another_name(chart: Path, now
         ("StatefulSet", lambda m: m["spec"]["volumeClaimTemplates"][0]["metadata"]["labels"].update(version="2")),
         ("StatefulSet", lambda m: m["metadata"].update(name="other")),
         ("PersistentVolumeClaim", lambda m: m["spec"].update(accessModes=["ReadWriteOnce"])),
+        ("Job", lambda m: m["spec"]["template"]["spec"]["containers"][0].update(image="other")),
         ("RoleBinding", lambda m: m["roleRef"].update(name="other")),
         ("LocalQueue", lambda m: m["spec"].update(clusterQueue="other")),
         ("PipelineVersion", lambda m: m["spec"].update(displayName="other")),
@@ -59,5 +72,5 @@ def test_a_pipeline_that_changes_gets_a_version_of_another_name(chart: Path, now
 )
 def test_a_change_that_an_api_server_refuses_is_found(now: list[Manifest], kind: str, change: Callable) -> None:
     later = copy.deepcopy(now)
-    change(next(manifest for manifest in later if manifest["kind"] == kind))
+    change(next(manifest for manifest in later if manifest["kind"] == kind and identity(manifest) in immutable(later)))
     assert broken(immutable(now), immutable(later))
