@@ -24,6 +24,8 @@ def main() -> None:
     parser.add_argument("--feature_service_hash", help="Its hash, which must be the release's.")
     parser.add_argument("--budget_ms", type=float, default=100.0, help="Longest wait for a user's history.")
     parser.add_argument("--target_ms", type=float, default=1000.0, help="Longest wait for an answer; 0: any.")
+    parser.add_argument("--engine", help="auto, torch, onnx, onnx-int8, cuda or tensorrt; else what the recipe says.")
+    parser.add_argument("--threads", type=int, default=0, help="Of an engine on the CPU; 0: one a core.")
     parser.add_argument("--prompt_cache_mb", type=int, default=256, help="Memory for prompts that were read; 0: none.")
     parser.add_argument("--events", help="Folder, or redis://…, for the log of requests, exposures and feedback.")
     parser.add_argument("--events_flush_s", type=float, default=10.0, help="Longest wait of a row before it is kept.")
@@ -35,6 +37,8 @@ def main() -> None:
         model_name=args.model_name,
         events=args.events or os.environ.get("NEXTPAGE_EVENTS"),
         budget_ms=args.budget_ms,
+        engine=args.engine,
+        threads=args.threads,
         prompt_cache_mb=args.prompt_cache_mb,
         batching=BatchingConfig(target_ms=args.target_ms),
         event_log=EventLogConfig(flush_s=args.events_flush_s),

@@ -28,6 +28,10 @@ BATCH_SIZE = Histogram(
 EXPECTED_WAIT = Gauge("nextpage_expected_wait_seconds", "Until all that waits now is answered, as expected.")
 EVENTS = Counter("nextpage_events", "Logged rows by kind and fate (written, dropped).", ["kind", "fate"])
 RELEASE = Gauge("nextpage_release_info", "1 for the release that is served.", ["name", "hash"])
+ENGINE = Gauge("nextpage_engine_info", "1 for the engine that decodes.", ["engine"])
+ENGINE_FALLBACKS = Counter(
+    "nextpage_engine_fallbacks", "Engines that were passed over when the release was opened.", ["engine", "reason"]
+)
 
 for outcome in ("ok", "invalid", "overloaded", "late", "unavailable", "error", "cancelled"):
     REQUESTS.labels(outcome)  # a counter that is there at 0 can be alerted on

@@ -61,6 +61,8 @@ class ServerConfig:
     model_name: str = "nextpage"
     events: str | Path | None = None  # folder of the event log, or URL of Redis; None: nothing is logged
     budget_ms: float = 100.0  # of a history look-up
+    engine: str | None = None  # of nextpage.decoding.choice; None: the recipe's decoding.engine
+    threads: int = 0  # of an engine on the CPU; 0: one a core
     prompt_cache_mb: int = 256  # of what is kept of prompts between requests; 0: nothing
     grace_s: int = 20  # for calls in flight when the server is told to end
     most_body_bytes: int = 4_000_000
@@ -84,7 +86,7 @@ def serve(release: Path, config: ServerConfig, histories: HistorySource | None =
     """
     from nextpage.recommender import load_recommender
 
-    recommender = load_recommender(release)
+    recommender = load_recommender(release, engine=config.engine, threads=config.threads)
     if config.prompt_cache_mb:
         recommender.cache_prompts(config.prompt_cache_mb * 2**20)
     if recommender.prompt_cache is not None:
