@@ -1,6 +1,5 @@
 """The predictor: a release behind KServe."""
 
-import logging
 import math
 from collections.abc import Sequence
 
@@ -8,13 +7,11 @@ from nextpage.recommender import Recommender
 from serving.batching import BatchingConfig, MicroBatcher
 from serving.endpoint import Endpoint
 from serving.events import EventLog
-from serving.metrics import ENGINE, ENGINE_FALLBACKS, EXPECTED_WAIT, RELEASE
+from serving.metrics import EXPECTED_WAIT, RELEASE
 from serving.release_info import ServedRelease
 from serving.schema import Slate, SlateRequest
 from serving.slates import SlateMaker
 from serving.warm_up import first_requests
-
-logger = logging.getLogger(__name__)
 
 
 class Predictor(Endpoint):
@@ -33,16 +30,11 @@ class Predictor(Endpoint):
         )
         super().__init__(name, release, events)
         self._maker = SlateMaker(recommender)
-        self._chosen = recommender.chosen
         self._batcher = MicroBatcher(self._maker.slates, batching, work)
         self._widest = batching.most
 
     def load(self) -> bool:
         RELEASE.labels(self.release.name, self.release.hash).set(1)
-        ENGINE.labels(self._chosen.name).set(1)
-        for fallback in self._chosen.fallbacks:
-            ENGINE_FALLBACKS.labels(fallback.engine, fallback.reason).inc()
-            logger.warning("engine %s answers: %s", self._chosen.name, fallback.message)
         EXPECTED_WAIT.set_function(self._batcher.expected_s)
         return super().load()
 

@@ -40,13 +40,15 @@ from serving.errors import Refused, Unsupported
 from serving.events import EventLog, EventLogConfig
 from serving.feedback import feedback_route
 from serving.history import HistorySource, require_same_features
-from serving.metrics import PromptCacheMetrics
+from serving.metrics import ENGINE, ENGINE_FALLBACKS, PromptCacheMetrics
 from serving.release_info import RELEASE_ROUTE, fetch_release, release_route
 from serving.sinks import make_sink
 from serving.transformer import Transformer
 
 if TYPE_CHECKING:  # torch and the model come only where a release is loaded
     from nextpage.recommender import Recommender
+
+logger = logging.getLogger(__name__)
 
 
 CUT_S = 1
@@ -87,6 +89,11 @@ def serve(release: Path, config: ServerConfig, histories: HistorySource | None =
     from nextpage.recommender import load_recommender
 
     recommender = load_recommender(release, engine=config.engine, threads=config.threads)
+    engine = recommender.chosen.name
+    ENGINE.labels(engine).set(1)
+    for fallback in recommender.chosen.fallbacks:
+        ENGINE_FALLBACKS.labels(fallback.engine, fallback.reason).inc()
+        logger.warning("%s decodes: %s", engine, fallback.message)
     if config.prompt_cache_mb:
         recommender.cache_prompts(config.prompt_cache_mb * 2**20)
     if recommender.prompt_cache is not None:
