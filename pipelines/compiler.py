@@ -9,14 +9,16 @@ def compile_pipelines(folder: Path) -> list[Path]:
     """Write each pipeline as IR YAML into `folder`."""
     from kfp import compiler
 
+    from pipelines.monitoring import monitoring
     from pipelines.recommender import recommender
     from pipelines.rollout import rollout
 
     folder.mkdir(parents=True, exist_ok=True)
-    pipelines = {folder / "recommender.yaml": recommender, folder / "rollout.yaml": rollout}
-    for path, pipeline in pipelines.items():
+    pipelines = {"recommender": recommender, "rollout": rollout, "monitoring": monitoring}
+    paths = [folder / f"{name}.yaml" for name in pipelines]
+    for path, pipeline in zip(paths, pipelines.values(), strict=True):
         compiler.Compiler().compile(pipeline, str(path))
-    return list(pipelines)
+    return paths
 
 
 def submit_run(

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from nextpage.release import MANIFEST, Manifest
+from nextpage.release import MANIFEST, Manifest, verify
 
 WRITTEN = ("file://", "s3://", "gs://")
 LONGEST = 24
@@ -35,3 +35,18 @@ def published(release: Path, manifest: Manifest, storage: str) -> str:
         target.create_dir(f"{root}/{path}".rpartition("/")[0])
         fs.copy_files(str(release / path), f"{root}/{path}", fs.LocalFileSystem(), target)
     return uri
+
+
+def fetched(uri: str, folder: Path) -> Manifest:
+    """Copy the release at `uri` (what `published` writes, or a path) into `folder` and check every byte of it.
+
+    Raises ValueError for a place that cannot be read from here, ReleaseRefused where a byte is not as it was sealed.
+    """
+    from pyarrow import fs
+
+    if "://" in uri and not uri.startswith(WRITTEN):
+        raise ValueError(f"release {uri} cannot be read from here: name a copy by {', '.join(WRITTEN)} or a path")
+    source, root = fs.FileSystem.from_uri(uri if "://" in uri else str(Path(uri).absolute()))
+    folder.mkdir(parents=True, exist_ok=True)
+    fs.copy_files(root, str(folder), source, fs.LocalFileSystem())
+    return verify(folder)

@@ -34,8 +34,9 @@ def monitor(
         drift: Has anything moved past its bound? Information.
         verdict: Is the monitor itself to be believed? A gate.
         metrics: Columns that drifted, seconds and peak memory.
-        release: A sealed release that answers held-out pages; with `features`, for evaluation.parquet.
-        features: The features folder.
+        release: A sealed release. With `features` it answers held-out pages; without, what came since the log that it
+            was learnt from is held against the weeks before.
+        features: The features folder, for evaluation.parquet.
         logged: What a server showed and what came of it, as one Parquet file; used in place of the release's answers.
     """
     import shutil
@@ -44,11 +45,13 @@ def monitor(
     from components.measure import measured
     from components.monitor.config import MonitorConfig
     from components.monitor.predictions import predict, write_none
-    from components.monitor.step import monitor
+    from components.monitor.step import TooLittle, learnt_until, monitor, nothing_to_compare
     from nextpage.recipes import parse_recipe
 
     config = parse_recipe(Path(recipe.path).read_text()).part("monitoring", MonitorConfig)
     made = Path(predictions.path)
+    written = {"html": Path(page.path), "json": Path(findings.path), "card": Path(card.path)}
+    since = learnt_until(Path(release.path)) if release and not features else None
     with measured() as cost:
         if logged:
             shutil.copyfile(logged.path, made)
@@ -57,15 +60,19 @@ def monitor(
             predict(Path(release.path), Path(features.path), made, **asked)
         else:
             write_none(made)
-        drifted, fitness = monitor(
-            clean=Path(clean.path),
-            semantic_ids=Path(tokenizer.path) / "semantic_ids.parquet",
-            html=Path(page.path),
-            json=Path(findings.path),
-            card=Path(card.path),
-            config=config,
-            predictions=made if logged or (release and features) else None,
-        )
+        try:
+            drifted, fitness = monitor(
+                clean=Path(clean.path),
+                semantic_ids=Path(tokenizer.path) / "semantic_ids.parquet",
+                config=config,
+                predictions=made if logged or (release and features) else None,
+                learnt_until=since,
+                **written,
+            )
+        except TooLittle as error:
+            if since is None:
+                raise
+            drifted, fitness = nothing_to_compare(str(error), **written)
     drifted.write(Path(drift.path))
     fitness.write(Path(verdict.path))
     metrics.log_metric("drifted", float(not drifted.passed))

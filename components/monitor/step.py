@@ -2,13 +2,19 @@
 
 import json as json_format
 from dataclasses import asdict
+from html import escape
 from pathlib import Path
 
 from components.monitor.card import write_card
 from components.monitor.config import MonitorConfig
 from components.monitor.drift import Finding, measurable, measure
 from components.monitor.windows import Pair, describe, open_log, pairs, quality, random_halves, time_windows
+from components.train.step import LEARNT_FROM
 from nextpage.gates import Verdict
+
+
+class TooLittle(ValueError):
+    """A window that says nothing."""
 
 
 def monitor(
@@ -19,6 +25,7 @@ def monitor(
     config: MonitorConfig,
     predictions: Path | None = None,
     card: Path | None = None,
+    learnt_until: int | None = None,
 ) -> tuple[Verdict, Verdict]:
     """Compare the current window with the reference, and two random halves of the reference with each other.
 
@@ -28,15 +35,18 @@ def monitor(
     anything, so drift does not pass either. Writes Evidently's page to `html`; windows, findings and verdicts to
     `json`; a table in Markdown to `card`.
 
-    Raises ValueError where a window holds fewer than `config.least_pages` pages: no data is never a success.
+    With `learnt_until` the reference is that of a release (`time_windows`).
+
+    Raises TooLittle where a window holds fewer than `config.least_pages` pages, or no column can be measured: no data
+    is never a success.
     """
     connection = open_log(clean, semantic_ids, predictions)
-    windows = time_windows(connection, config)
+    windows = time_windows(connection, config, learnt_until)
     periods = describe(connection, windows)
     for period in ("reference", "current"):
         held = periods.get(period, {}).get("pages", 0)
         if held < config.least_pages:
-            raise ValueError(
+            raise TooLittle(
                 f"the {period} window holds {held} pages, at least {config.least_pages} are needed: "
                 f"widen {period}_weeks or look for a gap in the log"
             )
@@ -64,6 +74,23 @@ def monitor(
     return drift, fitness
 
 
+def nothing_to_compare(reason: str, html: Path, json: Path, card: Path) -> tuple[Verdict, Verdict]:
+    """What `monitor` leaves and returns, where too few pages are no error: neither verdict passes."""
+    verdicts = tuple(Verdict(gate=gate, passed=False, reasons=(reason,)) for gate in ("drift", "monitor"))
+    html.write_text(f"<p>{escape(reason)}</p>")
+    json.write_text(json_format.dumps({"findings": [], "verdicts": [asdict(one) for one in verdicts]}, indent=1))
+    card.write_text(f"# Drift: nothing to compare\n\n{reason[0].upper()}{reason[1:]}.\n")
+    return verdicts[0], verdicts[1]
+
+
+def learnt_until(release: Path) -> int:
+    """The first second after the log that a release was learnt from."""
+    path = release / LEARNT_FROM
+    if not path.is_file():
+        raise ValueError(f"{release} does not say what it was learnt from, it has no {LEARNT_FROM}: make a new release")
+    return int(json_format.loads(path.read_text())["log_end"])
+
+
 def _measurable(
     compared: list[Pair], alike: list[Pair], config: MonitorConfig
 ) -> tuple[list[Pair], list[Pair], list[str]]:
@@ -71,7 +98,7 @@ def _measurable(
     able = [{pair.column for pair in pairs if measurable(pair, config.bound(pair.kind))} for pairs in (compared, alike)]
     kept = able[0] & able[1]
     if not any(pair.column in kept for pair in compared if pair.kind != "quality"):
-        raise ValueError(
+        raise TooLittle(
             "no column has rows enough in both windows for its bound: widen the windows or raise the bounds"
         )
     return (

@@ -81,20 +81,30 @@ def _open_predictions(connection: duckdb.DuckDBPyConnection, predictions: Path) 
     )
 
 
-def time_windows(connection: duckdb.DuckDBPyConnection, config: MonitorConfig) -> Windows:
+def time_windows(
+    connection: duckdb.DuckDBPyConnection, config: MonitorConfig, learnt_until: int | None = None
+) -> Windows:
     """The first weeks against the last ones; predictions on their own clock, the later half against the earlier.
 
     A log shorter than both windows gives its last quarter at most to the current one, and the reference ends before it.
+    `learnt_until`: seconds since 1970, the first after the log that a release was learnt from; what came since, its
+    last weeks, is then held against as many weeks before.
     """
-    current = f"last - least(to_days(7 * {config.current_weeks}), (last - first) / 4)"
-    first, until, since, last = connection.execute(  # type: ignore[misc]
-        f"SELECT first, least(first + to_days(7 * {config.reference_weeks}), {current}), {current}, last "
-        "FROM (SELECT min(moment) AS first, max(moment) AS last FROM events)"
+    weeks = f"to_days(7 * {config.current_weeks})"
+    if learnt_until is None:
+        current = f"last - least({weeks}, (last - first) / 4)"
+        bounds = f"first, least(first + to_days(7 * {config.reference_weeks}), {current}), {current}"
+    else:
+        learnt = f"make_timestamp({learnt_until * 1_000_000})"
+        bounds = f"greatest(first, {learnt} - {weeks}), {learnt}, greatest({learnt}, last - {weeks})"
+    begin, until, since, last = connection.execute(  # type: ignore[misc]
+        f"SELECT {bounds}, last FROM (SELECT min(moment) AS first, max(moment) AS last FROM events)"
     ).fetchone()
     log = (
-        f"CASE WHEN moment < TIMESTAMP '{until}' THEN 'reference' WHEN moment >= TIMESTAMP '{since}' THEN 'current' END"
+        f"CASE WHEN moment >= TIMESTAMP '{since}' THEN 'current' "
+        f"WHEN moment >= TIMESTAMP '{begin}' AND moment < TIMESTAMP '{until}' THEN 'reference' END"
     )
-    start = f"CASE WHEN moment < TIMESTAMP '{until}' THEN TIMESTAMP '{first}' ELSE TIMESTAMP '{since}' END"
+    start = f"CASE WHEN moment < TIMESTAMP '{until}' THEN TIMESTAMP '{begin}' ELSE TIMESTAMP '{since}' END"
     end = f"CASE WHEN moment < TIMESTAMP '{until}' THEN TIMESTAMP '{until}' ELSE TIMESTAMP '{last}' END"
     number = f"datediff('second', {start}, moment) // 604800"
     week = f"CASE WHEN {start} + to_days(7 * ({number} + 1)::int) <= {end} THEN {number} END"

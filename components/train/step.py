@@ -17,6 +17,7 @@ from nextpage.recipes import read_recipe
 from nextpage.release import FeatureService, Manifest, seal
 from nextpage.tokenizers.semantic_ids import SemanticIds
 
+LEARNT_FROM = "features.json"  # what the features step says of its log: a release tells how far it knows the world
 WEIGHTS, DECODER, LOG = "weights.safetensors", "decoder.json", "log.jsonl"
 
 
@@ -56,7 +57,8 @@ def make_candidate(
     (candidate / "tokenizer" / "semantic_ids.parquet").replace(candidate / "semantic_ids.parquet")
     shutil.copy2(recipe, candidate / "recipe.yaml")
     pq.write_table(_items(clean, SemanticIds.read(candidate / "semantic_ids.parquet")), candidate / "items.parquet")
-    service = json.loads((features / "features.json").read_text())
+    shutil.copy2(features / LEARNT_FROM, candidate / LEARNT_FROM)
+    service = json.loads((candidate / LEARNT_FROM).read_text())
     return seal(
         candidate,
         name="candidate",

@@ -76,7 +76,11 @@ def plant_predictions(log: Dataset, path: Path, *, late_items: int = 200, late_h
 
 
 def run(
-    clean: Path, folder: Path, config: MonitorConfig | None = None, predictions: Path | None = None
+    clean: Path,
+    folder: Path,
+    config: MonitorConfig | None = None,
+    predictions: Path | None = None,
+    learnt_until: int | None = None,
 ) -> tuple[Verdict, Verdict, dict]:
     drift, fitness = monitor(
         clean,
@@ -86,6 +90,7 @@ def run(
         card=folder / "drift.md",
         config=config or MonitorConfig(),
         predictions=predictions,
+        learnt_until=learnt_until,
     )
     return drift, fitness, json.loads((folder / "drift.json").read_text())
 
@@ -271,6 +276,53 @@ def test_the_same_seed_draws_the_same_samples(quiet_log: Dataset) -> None:
 def test_a_window_with_too_few_pages_is_refused(quiet_log: Dataset, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"current window holds \d+ pages, at least 3000 are needed"):
         run(quiet_log.folder, tmp_path, MonitorConfig(least_pages=3_000))
+
+
+def end_of(log: Dataset, weeks_before: int = 0) -> int:
+    """The first second after the log, or so many weeks before it."""
+    (last,) = duckdb.sql(f"SELECT max(epoch(timestamp))::bigint FROM '{log.interactions}'").fetchall()[0]
+    return int(last) + 1 - weeks_before * 7 * 86_400
+
+
+def test_what_came_since_a_release_is_held_against_the_weeks_before_its_end(quiet_log: Dataset, tmp_path: Path) -> None:
+    learnt_until = end_of(quiet_log, weeks_before=3)
+    drift, fitness, record = run(quiet_log.folder, tmp_path, learnt_until=learnt_until)
+    assert drift.passed, drift.reasons
+    assert fitness.passed, fitness.reasons
+    start, end = (record["windows"][name] for name in ("reference", "current"))
+    days = [(pd.Timestamp(window["end"]) - pd.Timestamp(window["start"])).days for window in (start, end)]
+    assert 27 <= days[0] <= 28
+    assert 20 <= days[1] <= 21
+    assert pd.Timestamp(start["end"]).timestamp() < learnt_until <= pd.Timestamp(end["start"]).timestamp()
+
+    select = f"* REPLACE (CASE WHEN epoch(timestamp) >= {learnt_until} THEN 'clicked' ELSE behaviour END AS behaviour)"
+    planted = plant(quiet_log, tmp_path / "planted", select)
+    assert ("inputs", "behaviour") in drifted(run(planted, tmp_path, learnt_until=learnt_until)[2])
+    long_ago = select.replace(f">= {learnt_until}", f"< {learnt_until - 29 * 86_400}")
+    planted = plant(quiet_log, tmp_path / "long ago", long_ago)
+    assert not drifted(run(planted, tmp_path, learnt_until=learnt_until)[2])  # what the release knew is no drift
+
+
+def test_a_release_that_has_seen_nearly_all_there_is_gives_no_verdict_that_passes(
+    quiet_log: Dataset, tmp_path: Path
+) -> None:
+    release = tmp_path / "release"
+    release.mkdir()
+    (release / "features.json").write_text(json.dumps({"log_end": end_of(quiet_log)}))
+    (release / "semantic_ids.parquet").write_bytes((quiet_log.folder / "semantic_ids.parquet").read_bytes())
+    Recipe(name="test", sections={"monitoring": {}}).write(tmp_path / "recipe")
+    names = ("predictions", "page", "card", "findings", "drift", "verdict")
+    given: dict[str, dsl.Artifact] = {name: dsl.Artifact(uri=str(tmp_path / name)) for name in names}
+    given |= {"tokenizer": dsl.Model(uri=str(release)), "release": dsl.Model(uri=str(release))}
+    given |= {"clean": dsl.Dataset(uri=str(quiet_log.folder)), "recipe": dsl.Artifact(uri=str(tmp_path / "recipe"))}
+    component.monitor.python_func(metrics=dsl.Metrics(), **given)
+    assert not Verdict.read(tmp_path / "drift").passed
+    assert not Verdict.read(tmp_path / "verdict").passed
+    assert json.loads((tmp_path / "findings").read_text())["findings"] == []
+    assert "The current window holds 0 pages, at least 50 are needed" in (tmp_path / "card").read_text()
+    (release / "features.json").unlink()
+    with pytest.raises(ValueError, match="does not say what it was learnt from"):
+        component.monitor.python_func(metrics=dsl.Metrics(), **given)
 
 
 def test_predictions_without_a_column_are_refused_by_its_name(quiet_log: Dataset, tmp_path: Path) -> None:

@@ -254,7 +254,7 @@ def test_the_candidate_holds_what_the_trained_model_and_the_tokenizer_left(
     candidate = tmp_path / "candidate"
     sealed = step.make_candidate(**inputs, clean=clean.folder, model=tmp_path / "model", candidate=candidate)
     assert set(sealed.files) == {
-        *(step.WEIGHTS, step.DECODER, "recipe.yaml", "items.parquet", "semantic_ids.parquet"),
+        *(step.WEIGHTS, step.DECODER, step.LEARNT_FROM, "recipe.yaml", "items.parquet", "semantic_ids.parquet"),
         "tokenizer/quality.json",
     }
     assert read_manifest(candidate).feature_service.hash == "f00d"

@@ -26,7 +26,8 @@ def test_help_imports_nothing_heavy() -> None:
 def test_compile_writes_the_pipeline(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["compile", "--output", str(tmp_path)])
     assert result.exit_code == 0, result.output
-    assert result.output.split() == [str(tmp_path / "recommender.yaml"), str(tmp_path / "rollout.yaml")]
+    names = ("recommender", "rollout", "monitoring")
+    assert result.output.split() == [str(tmp_path / f"{name}.yaml") for name in names]
 
 
 def test_inspect_refuses_a_folder_that_is_no_release(tmp_path: Path) -> None:

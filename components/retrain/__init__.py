@@ -1,0 +1,1 @@
+"""Drift becomes a retraining run: one at a time, and not too often."""

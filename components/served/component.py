@@ -1,0 +1,46 @@
+"""The served step as a KFP component."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from components.images import BASE_IMAGE
+
+
+@dsl.component(base_image=BASE_IMAGE, install_kfp_package=False)
+def served(
+    release: dsl.Output[dsl.Model],
+    recipe: dsl.Output[dsl.Artifact],
+    card: dsl.Output[dsl.Markdown],
+    metrics: dsl.Output[dsl.Metrics],
+    uri: str = "",
+    rollout: str = "",
+    settings: str = "",
+) -> NamedTuple("Served", [("found", bool), ("moving", bool)]):  # type: ignore[valid-type]
+    """Bring the release that serves now; see components/served/README.md.
+
+    Args:
+        release: The release folder; empty where none serves.
+        recipe: Its recipe with the overrides, YAML.
+        card: Which release it is.
+        metrics: Whether there is one, seconds and peak memory.
+        uri: Where it lies. Empty: where the rollout says.
+        rollout: The rollout's settings, YAML or JSON text; empty: none.
+        settings: Overrides of the recipe, "section.key=value" each, apart by spaces.
+
+    Returns:
+        Whether any release serves, and whether another one is being rolled out beside it.
+    """
+    from pathlib import Path
+
+    from components.measure import measured
+    from components.served.step import bring
+
+    with measured() as cost:
+        found = bring(Path(release.path), release=uri, rollout=rollout, settings=settings, recipe=Path(recipe.path))
+    print(found.said)
+    Path(card.path).write_text(f"# The release that serves\n\n{found.said}\n")
+    metrics.log_metric("found", float(found.found))
+    metrics.log_metric("seconds", cost.seconds)
+    metrics.log_metric("peak_memory_mb", cost.peak_memory_mb)
+    return (found.found, found.moving)
