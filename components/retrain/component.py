@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components.images import BASE_IMAGE
+from components.images import CONTROL
 
 
-@dsl.component(base_image=BASE_IMAGE, install_kfp_package=False)
+@dsl.component(base_image=CONTROL, install_kfp_package=False)
 def retrain(
     findings: dsl.Input[dsl.Artifact],
     recipe: dsl.Input[dsl.Artifact],

@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 from kfp import dsl
 
-from components.images import BASE_IMAGE
+from components.images import CONTROL
 
 
-@dsl.component(base_image=BASE_IMAGE, install_kfp_package=False)
+@dsl.component(base_image=CONTROL, install_kfp_package=False)
 def served(
     release: dsl.Output[dsl.Model],
     recipe: dsl.Output[dsl.Artifact],
