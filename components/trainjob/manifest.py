@@ -11,7 +11,8 @@ from serving.rollout.manifests import Manifest
 
 API_VERSION, KIND = "trainer.kubeflow.org/v1alpha1", "TrainJob"
 RUNTIME = "nextpage-deepspeed"
-"""The ClusterTrainingRuntime of the chart: image, volumes, security, requests of CPU and memory."""
+"""The ClusterTrainingRuntime of the chart: image, volumes, security, and a node's CPU, memory and GPUs. A TrainJob's
+own `resourcesPerNode` would take the place of all three, so it names none."""
 LAUNCH, TRY = "nextpage/launch", "nextpage/try"
 MANAGER = "nextpage/launcher"
 
@@ -43,9 +44,6 @@ class Launch:
             "args": [f"--{name}={path}" for name, path in self.arguments.items()],
             "env": [{"name": "DS_ACCELERATOR", "value": "cuda" if placement.accelerator else "cpu"}],
         }
-        if placement.accelerator:
-            resources = {placement.accelerator: str(placement.processes)}
-            trainer["resourcesPerNode"] = {"limits": resources, "requests": resources}
         pod_spec = {"nodeSelector": placement.node_selector, "tolerations": placement.tolerations}
         pod = {
             "metadata": {"labels": labels},

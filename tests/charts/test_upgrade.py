@@ -39,10 +39,10 @@ def test_a_version_alone_changes_no_such_field(chart: Path, now: list[Manifest],
 
 @pytest.mark.parametrize(
     ("path", "value"),
-    [("images.pullSecrets", ["pull"]), ("images.registry", "x.com/y"), ("pipelines.records.create", 0)],
+    [("images.pullSecrets", ["pull"]), ("images.registry", "x.com/y"), ("pipelines.records.create", False)],
 )
 def test_a_job_whose_pod_changes_is_another_job(chart: Path, now: list[Manifest], path: str, value: object) -> None:
-    later = render(chart, Case(name="", values=changed(INSTALLED.values, path, value or False)))
+    later = render(chart, Case(name="", values=changed(INSTALLED.values, path, value)))
     assert broken(immutable(now), immutable(later)) in ([], ["PersistentVolumeClaim/nextpage-records is gone"])
     jobs = [{name for name in immutable(made) if name.startswith("Job/")} for made in (now, later)]
     assert jobs[0]

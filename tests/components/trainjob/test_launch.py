@@ -39,7 +39,7 @@ def test_pods_of_a_launch_run_where_it_says(a_world: Worlds) -> None:
         world.launcher(Mortal(world, 3)).run()
     (live,) = world.server.store.all("trainjobs")
     assert live["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpu"
-    assert live["spec"]["trainer"]["resourcesPerNode"]["limits"] == {"nvidia.com/gpu": "8"}
+    assert (live["spec"]["trainer"]["numNodes"], live["spec"]["trainer"]["numProcPerNode"]) == (2, 8)
     pods = world.server.store.all("pods")
     assert len(pods) == 2
     for pod in pods:

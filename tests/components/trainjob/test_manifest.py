@@ -39,8 +39,13 @@ def test_a_trainjob_says_what_to_run_and_where() -> None:
     assert trainer["args"] == ["--release=/checkpoints/f00d/inputs/release", "--output=/checkpoints/f00d"]
     assert trainer["env"] == [{"name": "DS_ACCELERATOR", "value": "cuda"}]
     bare = replace(LAUNCH, placement=Placement(nodes=2)).manifest(1)
-    assert "resourcesPerNode" not in bare["spec"]["trainer"]
+    assert bare["spec"]["trainer"]["env"] == [{"name": "DS_ACCELERATOR", "value": "cpu"}]
     assert not any("kueue" in label for label in bare["metadata"]["labels"])
+
+
+def test_cpu_memory_and_gpus_of_a_node_are_left_to_the_runtime() -> None:
+    """Trainer puts `resourcesPerNode` in place of the runtime's, so GPUs alone would lose the bounds of the others."""
+    assert "resourcesPerNode" not in LAUNCH.manifest(1)["spec"]["trainer"]
 
 
 def test_names_of_pods_fit_where_names_are_labels() -> None:
