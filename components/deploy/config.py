@@ -8,7 +8,7 @@ import yaml
 
 from nextpage.experiments.canary import CanaryConfig
 from nextpage.recipes.recipe import Recipe
-from serving.rollout.capabilities import STRATEGIES
+from serving.rollout.driver import STRATEGIES
 from serving.rollout.release import Autoscaling, Pods, Transformer
 
 ALL = 100

@@ -3,18 +3,19 @@
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from components.deploy.config import RolloutConfig
-from serving.rollout import capabilities, cluster, knative, local, standard_canary
-from serving.rollout.cluster_driver import ClusterDriver, Strategy
+from serving.rollout import local
 from serving.rollout.file_ledger import FileLedger
-from serving.rollout.httproute import HttpRoute
-from serving.rollout.lease import LeaseLedger
 from serving.rollout.release import Release
 from serving.rollout.rollout import Rollout
 from serving.rollout.smoke import Prediction
+
+if TYPE_CHECKING:  # a second and a half that a rollout on one machine need not wait
+    from serving.rollout.cluster import Cluster
+    from serving.rollout.cluster_driver import Strategy
 
 NOTHING: Mapping[str, Any] = {"history": {"items": []}}
 
@@ -28,12 +29,18 @@ def open_rollout(config: RolloutConfig, request: Mapping[str, Any] = NOTHING) ->
         folder = Path(config.folder).absolute()
         driver = local.Local(folder=folder, port=config.port, command=_command(config.command))
         return Rollout(driver=driver, ledger=FileLedger(folder=folder), smoke=smoke, poll_s=0.2, **times)
-    api = cluster.connect()
+    from serving.rollout.cluster import connect
+    from serving.rollout.cluster_driver import ClusterDriver
+    from serving.rollout.lease import LeaseLedger
+
+    api = connect()
     ledger = LeaseLedger(cluster=api, service=config.service, namespace=config.namespace)
     return Rollout(driver=ClusterDriver(api, _strategy(config, api)), ledger=ledger, smoke=smoke, **times)
 
 
-def _strategy(config: RolloutConfig, api: cluster.Cluster) -> Strategy:
+def _strategy(config: RolloutConfig, api: "Cluster") -> "Strategy":
+    from serving.rollout import capabilities, httproute, knative, standard_canary
+
     chosen = capabilities.choose(
         capabilities.discover(api, kserve_version=config.kserve_version),
         transformer=config.transformer is not None,
@@ -44,7 +51,7 @@ def _strategy(config: RolloutConfig, api: cluster.Cluster) -> Strategy:
     match chosen:
         case "httproute":
             gateway = (config.gateway[0], config.gateway[1])
-            return HttpRoute(hostnames=config.hostnames, gateway=gateway, **named)
+            return httproute.HttpRoute(hostnames=config.hostnames, gateway=gateway, **named)
         case "standard-canary":
             return standard_canary.StandardCanary(**named)
         case _:

@@ -4,13 +4,13 @@ import re
 from dataclasses import dataclass
 
 from serving.rollout.cluster import ApiError, Cluster
+from serving.rollout.driver import STRATEGIES
 from serving.rollout.errors import RolloutRefused
 
 KSERVE = "serving.kserve.io/v1beta1"
 GATEWAY = "gateway.networking.k8s.io/v1"
 KNATIVE = "serving.knative.dev/v1"
 CANARY_SINCE = (0, 21)
-STRATEGIES = ("httproute", "standard-canary", "knative")  # the best first
 CONTROLLER = "/apis/apps/v1/namespaces/{namespace}/deployments/kserve-controller-manager"
 
 

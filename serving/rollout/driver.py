@@ -7,6 +7,7 @@ from typing import Protocol
 from serving.rollout.release import Release
 from serving.rollout.state import State
 
+STRATEGIES = ("httproute", "standard-canary", "knative")  # of a cluster, the best first
 Fence = Callable[[], None]  # raises LeaseLost where this process must not write any more
 
 

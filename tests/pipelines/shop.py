@@ -2,7 +2,8 @@
 
 What it knows by heart, as weights would, is the code of each item: item `i0007` has the row 7. It recommends what the
 user had last, by code; without the recipe's repeat prior something else in every second place. So a release whose items
-were permuted among codes names other items, though it answers as well as any.
+were permuted among codes names other items, though it answers as well as any. Items that have a code and are not in the
+item table are left out and counted, as the real server does.
 """
 
 import argparse
@@ -47,6 +48,7 @@ def main(release: Path, port: int, events: Path, flush_s: float) -> None:
     manifest = verify(release)
     served = ServedRelease(name=manifest.name, hash=manifest.hash, feature_service=manifest.feature_service)
     item_ids = SemanticIds.read(release / "semantic_ids.parquet").item_ids
+    known = set(pq.read_table(release / "items.parquet")["item_id"].to_pylist())
     has_prior = bool(read_recipe(release / "recipe.yaml").sections["repeat_prior"]["weight"])
     log = EventLog(ParquetSink(events), EventLogConfig(flush_s=flush_s))
 
@@ -54,10 +56,11 @@ def main(release: Path, port: int, events: Path, flush_s: float) -> None:
         latest = [int(item[1:]) for item in dict.fromkeys(reversed(asked.history.items))]
         others = [row for row in reversed(range(len(item_ids))) if row not in latest]
         slots = zip(latest, latest if has_prior else others, strict=False)
-        rows = [(own, other)[place % 2] for place, (own, other) in enumerate(slots)][: asked.k]
+        found = [str(item_ids[(own, other)[place % 2]]) for place, (own, other) in enumerate(slots)][: asked.k]
+        valid = [item_id for item_id in found if item_id in known]
         items = [
-            SlateItem(item_id=str(item_ids[row]), score=-1.0 - place, position=place, text=None)
-            for place, row in enumerate(rows)
+            SlateItem(item_id=item_id, score=-1.0 - place, position=place, text=None)
+            for place, item_id in enumerate(valid)
         ]
         return Slate(
             request_id=asked.request_id,
@@ -66,6 +69,7 @@ def main(release: Path, port: int, events: Path, flush_s: float) -> None:
             release_hash=served.hash,
             degraded=False,
             reason=None,
+            invalid_items=len(found) - len(valid),
         )
 
     class Handler(BaseHTTPRequestHandler):
