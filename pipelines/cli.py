@@ -180,6 +180,27 @@ def capacity(
 
 
 @app.command()
+def catalogue(
+    release: Folder,
+    new_items: Annotated[Path, typer.Argument(help="Parquet or CSV: item_id, text, attributes.", exists=True)],
+    output: Annotated[Path, typer.Option(help="The catalogue folder; what it holds is gone on from.")],
+    leaving: Annotated[Path | None, typer.Option(help="Parquet or CSV with the item_id of items that leave.")] = None,
+) -> None:
+    """Items come and go without another release: seal a catalogue that servers with --catalogue take up."""
+    from nextpage.catalogue_folder import CatalogueRefused
+    from nextpage.release import ReleaseRefused
+    from nextpage.renew_catalogue import read_items, renew_catalogue
+
+    try:
+        gone = read_items(leaving)["item_id"].to_pylist() if leaving else []
+        sealed = renew_catalogue(release, output, arriving=read_items(new_items), leaving=gone)
+    except (ReleaseRefused, CatalogueRefused, ValueError) as error:
+        typer.secho(str(error), fg="red", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"{sealed.items:,} items, {sealed.departed:,} departed, in {output}\nhash {sealed.hash}")
+
+
+@app.command()
 def inspect(release: Folder) -> None:
     """Check a release's hashes and say what it holds."""
     from nextpage.release import ReleaseRefused, verify

@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--engine", help="auto, torch, onnx, onnx-int8, cuda or tensorrt; else what the recipe says.")
     parser.add_argument("--threads", type=int, default=0, help="Of an engine on the CPU; 0: one a core.")
     parser.add_argument("--prompt_cache_mb", type=int, default=256, help="Memory for prompts that were read; 0: none.")
+    parser.add_argument("--catalogue", type=Path, help="Folder to watch for other catalogues of the release.")
     parser.add_argument("--events", help="Folder, or redis://…, for the log of requests, exposures and feedback.")
     parser.add_argument("--events_flush_s", type=float, default=10.0, help="Longest wait of a row before it is kept.")
     args = parser.parse_args()
@@ -35,6 +36,7 @@ def main() -> None:
         http_port=args.http_port,
         grpc_port=args.grpc_port if args.enable_grpc else None,
         model_name=args.model_name,
+        catalogue=args.catalogue,
         events=args.events or os.environ.get("NEXTPAGE_EVENTS"),
         budget_ms=args.budget_ms,
         engine=args.engine,

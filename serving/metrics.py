@@ -28,6 +28,10 @@ BATCH_SIZE = Histogram(
 EXPECTED_WAIT = Gauge("nextpage_expected_wait_seconds", "Until all that waits now is answered, as expected.")
 EVENTS = Counter("nextpage_events", "Logged rows by kind and fate (written, dropped).", ["kind", "fate"])
 RELEASE = Gauge("nextpage_release_info", "1 for the release that is served.", ["name", "hash"])
+CATALOGUE = Gauge("nextpage_catalogue_info", "1 for the catalogue that is served, if not the release's own.", ["hash"])
+CATALOGUE_ITEMS = Gauge("nextpage_catalogue_items", "Items that can be recommended.")
+CATALOGUE_SINCE = Gauge("nextpage_catalogue_since_seconds", "When the catalogue was taken up, in seconds since 1970.")
+CATALOGUES = Counter("nextpage_catalogues", "Catalogues that came, by fate.", ["fate"])
 ENGINE = Gauge("nextpage_engine_info", "1 for the engine that decodes.", ["engine"])
 ENGINE_FALLBACKS = Counter(
     "nextpage_engine_fallbacks", "Engines that were passed over when the release was opened.", ["engine", "reason"]
@@ -35,6 +39,8 @@ ENGINE_FALLBACKS = Counter(
 
 for outcome in ("ok", "invalid", "overloaded", "late", "unavailable", "error", "cancelled"):
     REQUESTS.labels(outcome)  # a counter that is there at 0 can be alerted on
+for fate in ("served", "refused"):
+    CATALOGUES.labels(fate)
 for kind in ("exposures", "feedback", "requests"):
     EVENTS.labels(kind, "written")
     EVENTS.labels(kind, "dropped")

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from nextpage.decoding.served_catalogue import ServedCatalogue
 from nextpage.recommender import Recommender
 from serving.batching import BatchingConfig, MicroBatcher
 from serving.endpoint import Endpoint
@@ -32,6 +33,10 @@ class Predictor(Endpoint):
         self._maker = SlateMaker(recommender)
         self._batcher = MicroBatcher(self._maker.slates, batching, work)
         self._widest = batching.most
+
+    def swap(self, catalogue: ServedCatalogue) -> None:
+        """Answer from another catalogue; see `SlateMaker.swap`."""
+        self._maker.swap(catalogue)
 
     def load(self) -> bool:
         RELEASE.labels(self.release.name, self.release.hash).set(1)

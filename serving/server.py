@@ -11,7 +11,7 @@ import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -61,6 +61,7 @@ class ServerConfig:
     http_port: int = 8080
     grpc_port: int | None = 8081  # None: REST only
     model_name: str = "nextpage"
+    catalogue: Path | None = None  # folder that is watched for other catalogues of the release
     events: str | Path | None = None  # folder of the event log, or URL of Redis; None: nothing is logged
     budget_ms: float = 100.0  # of a history look-up
     engine: str | None = None  # of nextpage.decoding.choice; None: the recipe's decoding.engine
@@ -103,6 +104,7 @@ def serve(release: Path, config: ServerConfig, histories: HistorySource | None =
 
 def serve_recommender(recommender: "Recommender", config: ServerConfig, histories: HistorySource | None = None) -> None:
     """As `serve`, with the release already loaded."""
+    from serving.catalogue_watch import CatalogueWatch
     from serving.predictor import Predictor
 
     if histories is not None:
@@ -122,7 +124,9 @@ def serve_recommender(recommender: "Recommender", config: ServerConfig, historie
         )
         model.load()
     about = Route(RELEASE_ROUTE, release_route(predictor.release), "GET")
-    _run(model, config, events, routes=[about], on_end=predictor.close)
+    watch = CatalogueWatch(config.catalogue, predictor.release.hash, predictor.swap) if config.catalogue else None
+    with closing(watch) if watch else nullcontext():
+        _run(model, config, events, routes=[about], on_end=predictor.close)
 
 
 def serve_transformer(predictor_host: str, config: ServerConfig, histories: HistorySource) -> None:

@@ -20,6 +20,7 @@ class ServedCatalogue:
 
     hash: str  # "" where it is the release's own
     semantic_ids: SemanticIds  # of the I items
+    departed: SemanticIds | None
     items: pa.Table  # [I]: item_id, orders and what else is known of them
     trie: Trie
     popular: np.ndarray  # int32 [I], rows by their orders, most first
@@ -41,12 +42,22 @@ class ServedCatalogue:
         return ServedCatalogue(
             hash=hash,
             semantic_ids=semantic_ids,
+            departed=departed,
             items=items,
             trie=Trie.build(semantic_ids),
             popular=np.argsort(-items["orders"].to_numpy(), kind="stable").astype(np.int32),
             item_tokens=Vocabulary(semantic_ids.sizes).tokens(np.concatenate([table.codes for table in read])),
             row={item_id: row for row, item_id in enumerate(item_ids)},
         )
+
+    @property
+    def known(self) -> SemanticIds:
+        """All I + D items in the order of their codes: whose codes are taken."""
+        if self.departed is None:
+            return self.semantic_ids
+        item_ids = np.concatenate([self.semantic_ids.item_ids, self.departed.item_ids])
+        codes = np.concatenate([self.semantic_ids.codes, self.departed.codes])
+        return SemanticIds.sorted(item_ids, codes, self.semantic_ids.sizes)
 
     def __len__(self) -> int:
         """I"""

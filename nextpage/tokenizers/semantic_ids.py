@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -38,6 +39,10 @@ class SemanticIds:
         order = np.lexsort(keys)
         return SemanticIds(item_ids=item_ids[order], codes=codes[order].astype(np.int32), sizes=sizes)
 
+    def only(self, rows: np.ndarray) -> "SemanticIds":
+        """The items of a boolean vector [I], or of ascending rows, in the same order."""
+        return SemanticIds(item_ids=self.item_ids[rows], codes=self.codes[rows], sizes=self.sizes)
+
     def write(self, path: Path) -> None:
         """As Parquet: item_id, code_0 … code_{L-1}; the sizes in the schema's metadata."""
         columns: dict[str, pa.Array] = {"item_id": pa.array(self.item_ids, pa.string())}
@@ -46,7 +51,7 @@ class SemanticIds:
         pq.write_table(pa.table(columns).replace_schema_metadata({"sizes": sizes}), path)
 
     @staticmethod
-    def read(path: Path) -> "SemanticIds":
+    def read(path: Path | BinaryIO) -> "SemanticIds":
         table = pq.read_table(path)
         metadata = table.schema.metadata or {}
         if b"sizes" not in metadata:
