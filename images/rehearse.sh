@@ -3,7 +3,7 @@
 # make a base, a registry on this machine takes it and is asked for its digest, images are built on it and pushed, and
 # each is started as its user. Needs root, debootstrap, buildah and docker-registry (Debian has all three).
 #
-#   images/rehearse.sh [IMAGE …]      by default control, which takes ten minutes on two cores
+#   images/rehearse.sh [IMAGE …]      by default control, which takes some ten minutes on two cores
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 for tool in debootstrap buildah docker-registry; do
@@ -37,12 +37,12 @@ echo "== a base of Debian's packages"
 debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates bookworm "$scratch/root" \
     "${DEBIAN:-http://deb.debian.org/debian}" >"$scratch/debootstrap.log"
 cp /etc/ssl/certs/ca-certificates.crt "$scratch/root/etc/ssl/certs/"
+mkdir -p "$scratch/root/opt/java/openjdk"
 base=$(buildah from scratch)
 buildah add --quiet "$base" "$scratch/root" / >/dev/null
 buildah commit --quiet --rm "$base" "$registry/python:3.11" >/dev/null
 buildah push --quiet "$registry/python:3.11"
 for name in python java; do echo "$name: {image: \"$registry/python:3.11\", digest: \"\"}"; done >"$scratch/bases.yaml"
-mkdir -p "$scratch/root/opt/java"
 
 echo "== digests of bases"
 "$python" images/pin.py "$scratch/bases.yaml"
@@ -55,8 +55,7 @@ cat "$scratch/out/digests.yaml"
 
 for image in "${images[@]}"; do
     echo "== $image"
-    digest=$(sed -n "s/^  \"digest\": //p; /^  $image:/,/digest/s/.*digest: //p" "$scratch/out/digests.yaml")
-    started=$(buildah from "$registry/nextpage/$image@$digest")
+    started=$(buildah from "$registry/nextpage/$image@$(cat "$scratch/out/$image/digest")")
     buildah run "$started" -- sh -c 'id -u; pwd; ! command -v gcc cc; ! touch /opt/nextpage/x 2>/dev/null; mktemp'
     buildah run "$started" -- python -c 'import nextpage.gates, sys; print(sys.version)'
     "$python" -c "import json, sys; print(len(json.load(open(sys.argv[1]))['components']), 'components')" \
