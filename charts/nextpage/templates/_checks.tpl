@@ -88,7 +88,7 @@
 {{- range $path, $_ := $compiled -}}
 {{- range regexFindAll "(?m)^ *image: .*$" ($.Files.Get $path) -1 -}}
 {{- if not (contains "@sha256:" .) -}}
-{{- fail (printf "%s names the %s without a digest and images.requireDigests is true: compile it with digests, make images chart" $path (trim .)) -}}
+{{- fail (printf "%s names the %s without a digest and images.requireDigests is true: compile it with digests, make chart DIGESTS=build/images/digests.yaml" $path (trim .)) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

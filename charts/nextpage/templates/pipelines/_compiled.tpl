@@ -1,7 +1,7 @@
 {{/* A compiled pipeline's text, with our registry's images and our Secrets' names. Of (list $ "path"). */}}
 {{- define "nextpage.compiled" -}}
 {{- $values := (index . 0).Values -}}
-{{- $text := (index . 0).Files.Get (index . 1) | replace "image: ghcr.io/nextpage/" (printf "image: %s/" $values.images.registry) -}}
+{{- $text := regexReplaceAll "(?m)^( *image: )\\S+/" ((index . 0).Files.Get (index . 1)) (printf "${1}%s/" $values.images.registry) -}}
 {{- range $fixed, $named := dict "nextpage-redis" $values.redis.secret "nextpage-feast" $values.featureStore.registrySecret -}}
 {{- range $field := ternary (list "constant" "secretName") list (not (empty $named)) -}}
 {{- $text = $text | replace (printf "%s: %s\n" $field $fixed) (printf "%s: %s\n" $field $named) -}}
