@@ -1,12 +1,18 @@
 """A release's bytes where servers find them, under a name that is its own for ever."""
 
 import re
+import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nextpage.release import MANIFEST, Manifest, verify
 
+if TYPE_CHECKING:
+    from pyarrow import fs
+
 WRITTEN = ("file://", "s3://", "gs://")
 LONGEST = 24
+BLOCK = 8 << 20  # bytes
 
 
 def label(manifest: Manifest) -> str:
@@ -32,9 +38,22 @@ def published(release: Path, manifest: Manifest, storage: str) -> str:
                 raise ValueError(f"{uri} holds another release than {manifest.name!r}: put {{hash}} into the storage")
         return uri
     for path in (*manifest.files, MANIFEST):
-        target.create_dir(f"{root}/{path}".rpartition("/")[0])
-        fs.copy_files(str(release / path), f"{root}/{path}", fs.LocalFileSystem(), target)
+        _write(release / path, target, f"{root}/{path}")
     return uri
+
+
+def _write(source: Path, target: "fs.FileSystem", path: str) -> None:
+    """All of a file or nothing: an object appears when its upload is complete. pyarrow's `copy_files` ignores one that
+    fails; closing a stream does not."""
+    from pyarrow import fs
+
+    if isinstance(target, fs.LocalFileSystem):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, partial := Path(f"{path}.partial"))
+        partial.replace(path)
+        return
+    with source.open("rb") as read, target.open_output_stream(path) as written:
+        shutil.copyfileobj(read, written, BLOCK)
 
 
 def fetched(uri: str, folder: Path) -> Manifest:

@@ -1,0 +1,52 @@
+"""Releases in object storage. pyarrow's S3 client writes; a server of a hundred lines stands in for S3 itself."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from components.deploy.storage import label, published
+from nextpage.release import MANIFEST
+from tests.components.rollouts import a_sealed_release
+from tests.components.s3_server import Bucket, s3_server
+
+STORAGE = "s3://models/releases/{name}"
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    with s3_server() as (address, bucket):
+        told = {"AWS_ENDPOINT_URL": address, "AWS_EC2_METADATA_DISABLED": "true", "AWS_REGION": "us-east-1"}
+        for name, value in (told | {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}).items():
+            monkeypatch.setenv(name, value)
+        yield bucket
+
+
+def test_a_release_is_written_to_s3_once_its_manifest_last(tmp_path: Path, bucket: Bucket) -> None:
+    manifest = a_sealed_release(tmp_path / "r1", "r1")
+    uri = published(tmp_path / "r1", manifest, STORAGE)
+    name = label(manifest)
+    assert uri == f"s3://models/releases/{name}"
+    expected = {
+        f"releases/{name}/{path}": (tmp_path / "r1" / path).read_bytes() for path in (*manifest.files, MANIFEST)
+    }
+    assert bucket.objects == expected
+    assert list(bucket.objects)[-1] == f"releases/{name}/{MANIFEST}"
+    bucket.dies_after = 0
+    assert published(tmp_path / "r1", manifest, STORAGE) == uri
+    other = a_sealed_release(tmp_path / "other", "other")
+    with pytest.raises(ValueError, match="holds another release"):
+        published(tmp_path / "other", other, f"s3://models/releases/{name}")
+
+
+def test_a_release_whose_upload_broke_off_is_not_there_and_is_finished_by_the_next(
+    tmp_path: Path, bucket: Bucket
+) -> None:
+    manifest = a_sealed_release(tmp_path / "r1", "r1")
+    bucket.dies_after = 2
+    with pytest.raises(OSError, match="ACCESS_DENIED"):
+        published(tmp_path / "r1", manifest, STORAGE)
+    assert len(bucket.objects) == 2
+    bucket.dies_after = 1_000
+    published(tmp_path / "r1", manifest, STORAGE)
+    assert len(bucket.objects) == len(manifest.files) + 1
