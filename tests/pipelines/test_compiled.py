@@ -22,6 +22,7 @@ STEPS = {
     "align",
     "evaluate",
     "release",
+    "optimise",
     "monitor",
     "report",
 }
@@ -110,6 +111,21 @@ def test_what_is_evaluated_and_released_is_what_align_hands_on_whatever_its_verd
     assert "align" not in {verdict["taskOutputArtifact"]["producerTask"] for verdict in required}
 
 
+def test_what_follows_the_release_reads_it_with_its_engines_and_no_step_waits_on_their_verdict(
+    spec: dict[str, Any], tasks: dict[str, Any]
+) -> None:
+    sealed = tasks["optimise"]["inputs"]["artifacts"]["sealed"]["taskOutputArtifact"]
+    assert sealed == {"outputArtifactKey": "release", "producerTask": "release"}
+    for step in ("monitor", "report"):
+        source = tasks[step]["inputs"]["artifacts"]["release"]["taskOutputArtifact"]
+        assert source == {"outputArtifactKey": "release", "producerTask": "optimise"}, step
+    rollout = next(task for name, task in tasks.items() if name.startswith("condition"))
+    assert any("optimise-release" in name for name in rollout["inputs"]["artifacts"])
+    required = [task["inputs"]["artifacts"]["verdict"] for name, task in tasks.items() if name.startswith("require")]
+    assert "optimise" not in {verdict["taskOutputArtifact"]["producerTask"] for verdict in required}
+    assert spec["deploymentSpec"]["executors"]["exec-optimise"]["container"]["image"] == TRAIN
+
+
 def test_steps_that_learn_run_where_the_form_says_and_keep_checkpoints_on_the_claim(
     spec: dict[str, Any], tasks: dict[str, Any], on_kubernetes: dict[str, Any]
 ) -> None:
@@ -147,7 +163,7 @@ def test_a_release_is_rolled_out_only_where_configure_found_a_rollout(
         spec["components"]["comp-configure"]["outputDefinitions"]["parameters"]["Output"]["parameterType"] == "BOOLEAN"
     )
     assert condition["triggerPolicy"]["condition"].endswith("['pipelinechannel--configure-Output'] == true")
-    assert {"release", "report"} <= set(condition["dependentTasks"])  # a run that a rollback fails has its report
+    assert {"optimise", "report"} <= set(condition["dependentTasks"])  # a run that a rollback fails has its report
     assert set(spec["components"]["comp-condition-2"]["dag"]["tasks"]) == {"first-users"}
     tasks = spec["components"]["comp-first-users"]["dag"]["tasks"]
     assert set(tasks) == {"pregate", "require", "deploy", "canary", "act", "require-2"}
