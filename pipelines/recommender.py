@@ -17,6 +17,7 @@ from components.features.component import features
 from components.ingest.component import ingest
 from components.monitor.component import monitor
 from components.notify.component import notify
+from components.optimise.component import optimise
 from components.place.component import place
 from components.release.component import release
 from components.report.component import report
@@ -122,11 +123,16 @@ def recommender(
         released = release(candidate=candidate, figures=figures, model_card=model_card, name=release_name, **run)
         at_checkpoints(released.after(good, valid).set_display_name("seal the release"))
 
+        # Engines lie beside the release's sealed files; where none is right, the release goes on as it is.
+        optimised = optimise(sealed=released.outputs["release"], features=store, clean=clean)
+        optimised.set_display_name("build engines")
+        shipped = optimised.outputs["release"]
+
         watched = monitor(
             recipe=resolved,
             clean=clean,
             tokenizer=tokenizer,
-            release=released.outputs["release"],
+            release=shipped,
             features=store,
         )
         watched.set_caching_options(False).set_display_name("watch for drift")  # it judges the world as it is now
@@ -139,7 +145,7 @@ def recommender(
             model=trained.outputs["model"],
             figures=figures,
             model_card=model_card,
-            release=released.outputs["release"],
+            release=shipped,
             predictions=watched.outputs["predictions"],
             findings=watched.outputs["findings"],
             alignment=aligned.outputs["outcome"],
@@ -148,12 +154,15 @@ def recommender(
             alignment_verdict=aligned.outputs["verdict"],
             recall_verdict=evaluated.outputs["recall"],
             invalid_items_verdict=evaluated.outputs["invalid_items"],
-            **_metrics(ingested, validated, featured, tokenized, trained, aligned, evaluated, released, watched),
+            **_metrics(
+                ingested, validated, featured, tokenized, trained, aligned, evaluated, released, optimised, watched
+            ),
         )
         reported.set_display_name("report on the run")
 
         # After the report, which is to be seen of a run that a noisy monitor or a rollback fails. A bool of configure
         # and not the text: the local runner skips a condition that it cannot read, and a text with a line break is one.
         with dsl.If(configured.outputs["Output"] == True, name="with a rollout"):  # noqa: E712 - KFP's own operator
-            first_users(release=released.outputs["release"], clean=clean, rollout=rollout).after(reported)
+            first = first_users(release=shipped, clean=clean, rollout=rollout).after(reported)
+            first.set_display_name("give it first users")
         _require(watched.outputs["verdict"], "require a quiet monitor", run)

@@ -10,13 +10,26 @@ from typing import Any
 from nextpage.gates import Verdict
 from pipelines.local import Run
 
-STEPS = ("ingest", "validate", "features", "tokenize", "train", "align", "evaluate", "release", "monitor", "report")
+STEPS = (
+    "ingest",
+    "validate",
+    "features",
+    "tokenize",
+    "train",
+    "align",
+    "evaluate",
+    "release",
+    "optimise",
+    "monitor",
+    "report",
+)
 VERDICTS = (
     ("validate", "verdict"),
     ("tokenize", "verdict"),
     ("align", "verdict"),
     ("evaluate", "recall"),
     ("evaluate", "invalid_items"),
+    ("optimise", "verdict"),
     ("monitor", "verdict"),
     ("monitor", "drift"),
 )
@@ -74,7 +87,7 @@ def _verdicts(run: Run) -> dict[str, dict[str, Any]]:
 
 
 def _release(run: Run) -> dict[str, str]:
-    made, kept = run.output("release", "release"), run.folder / "release"
+    made, kept = run.output("optimise", "release"), run.folder / "release"
     shutil.rmtree(kept, ignore_errors=True)
     if not made.is_dir():
         return {}

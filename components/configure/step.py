@@ -28,6 +28,7 @@ def resolve(recipe: str, settings: Iterable[str]) -> Recipe:
 def _parts() -> dict[str, type[Any]]:
     """The configuration that each section is read as."""
     from components.monitor.config import MonitorConfig
+    from components.optimise.config import OptimiseConfig
     from components.validate.bounds import ValidationBounds
     from nextpage.alignment.config import AlignmentConfig
     from nextpage.alignment.reward_model import RewardModelConfig
@@ -56,5 +57,6 @@ def _parts() -> dict[str, type[Any]]:
         "decoding": DecodingConfig,
         "repeat_prior": RepeatPriorConfig,
         "evaluation": EvaluationConfig,
+        "optimise": OptimiseConfig,
         "monitoring": MonitorConfig,
     }

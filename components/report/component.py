@@ -30,6 +30,7 @@ def report(
     align_metrics: dsl.Input[dsl.Metrics],
     evaluate_metrics: dsl.Input[dsl.Metrics],
     release_metrics: dsl.Input[dsl.Metrics],
+    optimise_metrics: dsl.Input[dsl.Metrics],
     monitor_metrics: dsl.Input[dsl.Metrics],
     page: dsl.Output[dsl.HTML],
     metrics: dsl.Output[dsl.Metrics],
@@ -61,6 +62,7 @@ def report(
         align_metrics: As above.
         evaluate_metrics: As above.
         release_metrics: As above.
+        optimise_metrics: As above.
         monitor_metrics: As above.
         page: The page.
         metrics: Seconds and peak memory.
@@ -82,6 +84,7 @@ def report(
         "align": align_metrics,
         "evaluate": evaluate_metrics,
         "release": release_metrics,
+        "optimise": optimise_metrics,
         "monitor": monitor_metrics,
     }
     verdicts = (data_verdict, tokenizer_verdict, alignment_verdict, recall_verdict, invalid_items_verdict)

@@ -37,7 +37,10 @@ QUICK = (
     "monitoring.input_bound=0.3",  # two hundred households differ by chance
 )
 DATA = json.dumps({"households": 200, "minimum_orders": 150})
-STEPS = {"ingest", "validate", "features", "tokenize", "train", "align", "evaluate", "release", "monitor", "report"}
+STEPS = {
+    *("ingest", "validate", "features", "tokenize", "train", "align"),
+    *("evaluate", "release", "optimise", "monitor", "report"),
+}
 
 
 def _nextpage(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -85,7 +88,7 @@ def test_the_summary_has_cost_figures_verdicts_and_release(summary: dict[str, An
     for figures in (summary["metrics"]["model"], *summary["metrics"]["baselines"].values()):
         assert 0 <= figures["HR@10"] <= figures["HR@50"] <= 1
     assert len(summary["metrics"]["baselines"]) == 8
-    gates = {"data quality", "tokenizer health", "alignment", "recall", "invalid items", "monitor", "drift"}
+    gates = {"data quality", "tokenizer health", "alignment", "recall", "invalid items", "engines", "monitor", "drift"}
     assert set(summary["verdicts"]) == gates
     assert summary["verdicts"]["data quality"]["passed"]
     manifest = json.loads((Path(summary["release"]["path"]) / "manifest.json").read_text())
