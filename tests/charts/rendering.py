@@ -22,6 +22,7 @@ APIS = (
     "kueue.x-k8s.io/v1beta2",
     "feast.dev/v1",
     "monitoring.coreos.com/v1",
+    "kubeflow.org/v1alpha1",
 )
 
 

@@ -1,11 +1,13 @@
 """What is rendered follows from what the cluster serves and from what was asked for; NOTES say so."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from pipelines.monitoring import ENDPOINT
 from tests.charts.cases import CASES
-from tests.charts.rendering import APIS, Manifest, notes
+from tests.charts.rendering import APIS, Case, Manifest, notes, render
 
 OF_API = {
     "pipelines.kubeflow.org/v2beta1": {"Pipeline", "PipelineVersion"},
@@ -45,6 +47,20 @@ def test_feast_is_the_operators_where_it_can_be(rendered: dict[str, list[Manifes
 
 def test_nothing_asked_for_is_next_to_nothing(rendered: dict[str, list[Manifest]]) -> None:
     assert kinds(rendered["nothing"]) == {"ServiceAccount", "Role", "RoleBinding"}
+
+
+def test_recurring_runs_are_given_fields_of_their_pipelines_form(chart: Path) -> None:
+    gate = {"parameters": {"rollout": "service: shop"}}
+    for own, told in (({}, "service: shop"), ({"rollout": "", "cooldown_days": 3}, "")):
+        values = {"pipelines": {"recurringRuns": {"gate": gate, "monitoring": {"parameters": own}}}}
+        made = render(chart, Case(name="", values=values))
+        [plan] = [json.loads(m["data"]["plan.json"]) for m in made if "plan.json" in m.get("data", {})]
+        runs = {run["pipeline"]: run["parameters"] for run in plan["recurring"]}
+        assert runs["nextpage-rollout"] == gate["parameters"]
+        assert runs["nextpage-monitoring"] == {"endpoint": ENDPOINT, "rollout": told} | own
+        forms = {m["spec"]["pipelineName"]: m["spec"]["pipelineSpec"] for m in made if m["kind"] == "PipelineVersion"}
+        for name, parameters in runs.items():
+            assert parameters.keys() <= forms[name]["root"]["inputDefinitions"]["parameters"].keys()
 
 
 @pytest.mark.parametrize("helm", [3, 4])

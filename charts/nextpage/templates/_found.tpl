@@ -72,3 +72,17 @@ true
 {{- if include "nextpage.pipelines.mode" $root -}}true{{- end -}}
 {{- end -}}
 {{- end }}
+
+{{/* A recurring run's parameters, as JSON: the watch is told of the rollout that the gate looks at, and where runs are
+started. Of (list $ "gate|monitoring"). */}}
+{{- define "nextpage.parameters" -}}
+{{- $pipelines := (index . 0).Values.pipelines -}}
+{{- $told := dict -}}
+{{- if eq (index . 1) "monitoring" -}}
+{{- $told = dict "endpoint" $pipelines.endpoint "rollout" $pipelines.recurringRuns.gate.parameters.rollout -}}
+{{- end -}}
+{{- range $name, $own := (index $pipelines.recurringRuns (index . 1)).parameters -}}
+{{- $_ := set $told $name $own -}}
+{{- end -}}
+{{- $told | toJson -}}
+{{- end }}
