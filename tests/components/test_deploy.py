@@ -1,6 +1,7 @@
 """Traffic moves as the records say: once, from their own share, and whatever dies or fails on the way."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -12,14 +13,14 @@ import pytest
 from components.deploy.config import RolloutConfig, read_rollout
 from components.deploy.registration import read_registration
 from components.deploy.step import Action, act, action_verdict, start
-from components.deploy.storage import label, published
+from components.deploy.storage import label
 from nextpage.experiments.canary import Answered, CanaryConfig
 from nextpage.experiments.canary_record import CanaryRecord, make_canary_record, write_canary_record
 from nextpage.experiments.record import Releases, make_record, write_record
 from nextpage.experiments.sealed import RecordRefused
 from nextpage.experiments.summary import Summary, summarise
 from nextpage.gates import GateFailed
-from nextpage.release import Manifest, ReleaseRefused
+from nextpage.release import Manifest, ReleaseRefused, read_manifest
 from serving.rollout.cluster import ApiError, Cluster
 from serving.rollout.errors import ReleaseRejected
 from serving.rollout.rollout import Rollout
@@ -45,11 +46,21 @@ def summaries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Summary]:
     return found
 
 
+@pytest.fixture(scope="session")
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Releases r1 and r2: sealed once, for whoever dies at each of a hundred calls."""
+    folder = tmp_path_factory.mktemp("sealed")
+    for name in ("r1", "r2"):
+        a_sealed_release(folder / name, name, RULE)
+    return folder
+
+
 @dataclass
 class Shop:
     """A cluster in which r1 serves and r2 can be started, and a process at a time that acts there."""
 
     folder: Path
+    releases_in: Path
     world: World
     summaries: dict[str, Summary]
     manifests: dict[str, Manifest]
@@ -57,7 +68,7 @@ class Shop:
     process: Callable[[], Rollout]
 
     def start(self, name: str) -> Action:
-        return start(self.config, self.folder / name)
+        return start(self.config, self.releases_in / name)
 
     def act(self, *records: Path) -> Action:
         return act(self.config, records)
@@ -94,15 +105,15 @@ def a_canary(case: str, percent: int, releases: Releases) -> CanaryRecord:
 
 
 @pytest.fixture
-def shop(tmp_path: Path, summaries: dict[str, Summary], monkeypatch: pytest.MonkeyPatch) -> Shop:
-    return a_shop(tmp_path, summaries, monkeypatch)
+def shop(tmp_path: Path, sealed: Path, summaries: dict[str, Summary], monkeypatch: pytest.MonkeyPatch) -> Shop:
+    return a_shop(tmp_path, sealed, summaries, monkeypatch)
 
 
-def a_shop(folder: Path, summaries: dict[str, Summary], monkeypatch: pytest.MonkeyPatch) -> Shop:
+def a_shop(folder: Path, sealed: Path, summaries: dict[str, Summary], monkeypatch: pytest.MonkeyPatch) -> Shop:
     world = a_world("httproute")
     world.in_process = True
-    manifests = {name: a_sealed_release(folder / name, name, RULE) for name in ("r1", "r2")}
-    shop = Shop(folder, world, summaries, manifests, settings(folder), world.process)
+    manifests = {name: read_manifest(sealed / name) for name in ("r1", "r2")}
+    shop = Shop(folder, sealed, world, summaries, manifests, settings(folder), world.process)
     monkeypatch.setattr("components.deploy.step.open_rollout", lambda config, request=None: shop.process())
     shop.start("r1")
     return shop
@@ -119,6 +130,7 @@ def test_a_release_starts_registers_its_rule_and_gets_the_first_step_once(shop: 
 
 
 def test_a_release_without_a_rule_gets_nobody_where_an_experiment_is_held(shop: Shop) -> None:
+    shop.releases_in = shop.folder
     manifest = a_sealed_release(shop.folder / "ruleless", "ruleless")
     with pytest.raises(RecordRefused, match=r"has no rule\.yaml"):
         shop.start("ruleless")
@@ -131,7 +143,8 @@ def test_a_release_that_answers_badly_or_was_changed_gets_nobody(shop: Shop) -> 
     shop.world.broken.add(shop.name)
     with pytest.raises(ReleaseRejected, match="empty slate"):
         shop.start("r2")
-    (shop.folder / "r1/weights.safetensors").write_text("other")
+    shop.releases_in = shutil.copytree(shop.releases_in, shop.folder / "changed")
+    (shop.releases_in / "r1/weights.safetensors").write_text("other")
     with pytest.raises(ReleaseRefused, match=r"weights\.safetensors"):
         shop.start("r1")
     assert shop.world.controllers.traffic() == {label(shop.manifests["r1"]): 100}
@@ -214,11 +227,11 @@ CASES = {"ramp": ("PROMOTE", 10, 50), "promotion": ("PROMOTE", 50, 100), "rollba
 
 @pytest.mark.parametrize("case", CASES)
 def test_an_act_that_dies_at_any_call_is_finished_by_the_next_and_moves_once(
-    case: str, tmp_path: Path, summaries: dict[str, Summary], monkeypatch: pytest.MonkeyPatch
+    case: str, tmp_path: Path, sealed: Path, summaries: dict[str, Summary], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     verdict, percent, ends_at = CASES[case]
     for calls in range(200):
-        shop = a_shop(tmp_path / str(calls), summaries, monkeypatch)
+        shop = a_shop(tmp_path / str(calls), sealed, summaries, monkeypatch)
         shop.start("r2")
         if percent > 10:
             shop.act(shop.canary("PROMOTE", 10))
@@ -238,6 +251,28 @@ def test_an_act_that_dies_at_any_call_is_finished_by_the_next_and_moves_once(
             assert shop.world.controllers.traffic().get(shop.name, 0) == ends_at
         assert shop.state.phase in (Phase.SETTLED, Phase.RAMPING)
         assert sum(outcome.release == shop.name for outcome in shop.state.past) == (case != "ramp")
+        assert not shop.world.controllers.wrong
+        if lived:
+            return
+    raise AssertionError("more than 200 calls")
+
+
+def test_a_start_that_dies_at_any_call_is_finished_by_the_next_and_nobody_is_served_what_is_not_registered(
+    tmp_path: Path, sealed: Path, summaries: dict[str, Summary], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for calls in range(200):
+        shop, lived = a_shop(tmp_path / str(calls), sealed, summaries, monkeypatch), True
+        shop.process = lambda shop=shop, calls=calls: shop.world.process(Mortal(shop.world, calls))
+        try:
+            shop.start("r2")
+        except Died:
+            lived = False
+        shop.process = shop.world.process
+        if shop.name in shop.world.controllers.traffic():
+            assert read_registration(Path(shop.config.records), shop.name).releases == shop.releases
+        for _ in range(2):
+            assert shop.start("r2").state.percent == 10
+            assert shop.world.controllers.traffic() == {label(shop.manifests["r1"]): 90, shop.name: 10}
         assert not shop.world.controllers.wrong
         if lived:
             return
@@ -273,26 +308,6 @@ def test_an_act_without_an_api_moves_nothing_and_can_be_made_again(shop: Shop) -
         assert shop.state.percent == 10
         shop.world.server.faults = lambda call: None
         assert shop.act(record).done == "rolled back"
-
-
-def test_a_release_lies_under_its_own_name_and_no_other_takes_its_place(shop: Shop) -> None:
-    storage = f"file://{shop.folder}/models/{{name}}"
-    uri = published(shop.folder / "r2", shop.manifests["r2"], storage)
-    assert uri == f"file://{shop.folder}/models/{shop.name}"
-    lies = shop.folder / "models" / shop.name
-    assert {path.name for path in lies.iterdir()} == {*shop.manifests["r2"].files, "manifest.json"}
-    before = (lies / "manifest.json").stat().st_mtime_ns
-    assert published(shop.folder / "r2", shop.manifests["r2"], storage) == uri
-    assert (lies / "manifest.json").stat().st_mtime_ns == before
-    (lies / "manifest.json").write_text("{}")
-    with pytest.raises(ValueError, match="holds another release"):
-        published(shop.folder / "r2", shop.manifests["r2"], storage)
-
-
-@pytest.mark.parametrize(("name", "said"), [("Week 12, final!", "week-12-final"), ("12", "r-12"), ("x" * 60, "x" * 24)])
-def test_a_name_for_people_becomes_one_for_a_cluster(shop: Shop, name: str, said: str) -> None:
-    manifest = replace(shop.manifests["r1"], name=name)
-    assert label(manifest) == f"{said}-{manifest.hash[:8]}"
 
 
 @pytest.mark.parametrize(

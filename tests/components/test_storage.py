@@ -1,4 +1,4 @@
-"""Releases in object storage. pyarrow's S3 client writes; a server of a hundred lines stands in for S3 itself."""
+"""Releases where servers find them. pyarrow's S3 client writes; a server of a hundred lines stands in for S3 itself."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from components.deploy.storage import label, published
-from nextpage.release import MANIFEST
+from nextpage.release import MANIFEST, verify
 from tests.components.rollouts import a_sealed_release
 from tests.components.s3_server import Bucket, s3_server
 
@@ -50,3 +50,24 @@ def test_a_release_whose_upload_broke_off_is_not_there_and_is_finished_by_the_ne
     bucket.dies_after = 1_000
     published(tmp_path / "r1", manifest, STORAGE)
     assert len(bucket.objects) == len(manifest.files) + 1
+
+
+def test_a_release_lies_under_its_own_name_and_no_other_takes_its_place(tmp_path: Path) -> None:
+    manifest = a_sealed_release(tmp_path / "r2", "r2")
+    storage = f"file://{tmp_path}/models/{{name}}"
+    uri = published(tmp_path / "r2", manifest, storage)
+    assert uri == f"file://{tmp_path}/models/{label(manifest)}"
+    lies = tmp_path / "models" / label(manifest)
+    assert verify(lies) == manifest
+    before = (lies / MANIFEST).stat().st_mtime_ns
+    assert published(tmp_path / "r2", manifest, storage) == uri
+    assert (lies / MANIFEST).stat().st_mtime_ns == before
+    (lies / MANIFEST).write_text("{}")
+    with pytest.raises(ValueError, match="holds another release"):
+        published(tmp_path / "r2", manifest, storage)
+
+
+@pytest.mark.parametrize(("name", "said"), [("Week 12, final!", "week-12-final"), ("12", "r-12"), ("x" * 60, "x" * 24)])
+def test_a_name_for_people_becomes_one_for_a_cluster(tmp_path: Path, name: str, said: str) -> None:
+    manifest = a_sealed_release(tmp_path / "r", name)
+    assert label(manifest) == f"{said}-{manifest.hash[:8]}"
