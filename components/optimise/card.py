@@ -1,6 +1,6 @@
 """The card of the step, and the one that lies beside each engine."""
 
-from components.optimise.step import Outcome, Tried
+from components.optimise.outcome import Outcome, Tried
 
 
 def step_card(outcome: Outcome) -> str:

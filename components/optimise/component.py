@@ -31,7 +31,7 @@ def optimise(
     from components.measure import measured
     from components.optimise.card import step_card
     from components.optimise.config import OptimiseConfig
-    from components.optimise.step import figures, optimise
+    from components.optimise.step import optimise
     from nextpage.recipes import read_recipe
 
     with measured() as cost:
@@ -45,7 +45,7 @@ def optimise(
     outcome.verdict.write(Path(verdict.path))
     Path(card.path).write_text(step_card(outcome))
     release.metadata["hash"] = sealed.metadata.get("hash", "")
-    for name, value in figures(outcome).items():
+    for name, value in outcome.figures.items():
         metrics.log_metric(name, value)
     metrics.log_metric("seconds", cost.seconds)
     metrics.log_metric("peak_memory_mb", cost.peak_memory_mb)

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 from nextpage.evaluation.bootstrap import BootstrapConfig
 
-PRECISION = {"onnx": "fp32", "onnx-int8": "int8"}
-"""Of the engines that can be built."""
+PRECISION = {"onnx": "fp32", "onnx-int8": "int8", "tensorrt": "bf16"}
+"""Of the engines that can be built, the first two for CPUs."""
 
 
 @dataclass(frozen=True, kw_only=True)

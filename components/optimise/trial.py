@@ -4,14 +4,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from nextpage.decoding.beam_search import Found, search
-from nextpage.decoding.engine import Engine, Prompts
+from nextpage.decoding.choice import TORCH, Chosen
+from nextpage.decoding.engine import Prompts
 from nextpage.decoding.prompts import prompts_of
 from nextpage.decoding.trie import Trie
 from nextpage.evaluation.config import EvaluationConfig
@@ -41,9 +42,11 @@ class Asked:
     def prompts(self, rows: np.ndarray) -> Prompts:
         return prompts_of(self.histories.take(rows), self.item_tokens, self.layout, self.decoding.prompt_items)
 
-    def find(self, engine: Engine[Any], prompts: Prompts) -> Found:
-        """As serving searches."""
-        return search(engine, prompts, self.trie, beam_width=max(DEPTH, self.decoding.beam_width), k=DEPTH)
+    def find(self, chosen: Chosen, prompts: Prompts) -> Found:
+        """As serving searches; the answer is on the CPU."""
+        whole = chosen.search or partial(search, chosen.engine)
+        found = whole(prompts, self.trie, beam_width=max(DEPTH, self.decoding.beam_width), k=DEPTH)
+        return Found(rows=found.rows.cpu(), log_prob=found.log_prob.cpu())
 
 
 def read_asked(release: Path, features: Path, clean: Path, *, split: str, requests: int) -> Asked:
@@ -68,31 +71,32 @@ def read_asked(release: Path, features: Path, clean: Path, *, split: str, reques
     )
 
 
-def answers(engine: Engine[Any], asked: Asked, title: str) -> Found:
+def answers(chosen: Chosen, asked: Asked, title: str) -> Found:
     """To all R prompts, in batches of like length: [R, DEPTH]."""
     order, size = np.argsort(np.diff(asked.histories.offset), kind="stable"), asked.decoding.batch
     batches = [order[start : start + size] for start in range(0, len(order), size)]
     rows, log_prob = torch.empty(len(order), DEPTH, dtype=torch.int32), torch.empty(len(order), DEPTH)
     for places in track(batches, total=len(batches), unit="batch", title=title):
-        found = asked.find(engine, asked.prompts(places))
+        found = asked.find(chosen, asked.prompts(places))
         rows[places], log_prob[places] = found.rows, found.log_prob
     return Found(rows=rows, log_prob=log_prob)
 
 
 def latencies(
-    engines: Mapping[str, Engine[Any]], threads: Mapping[str, int], asked: Asked, batches: Sequence[int], repeats: int
+    engines: Mapping[str, Chosen], asked: Asked, batches: Sequence[int], repeats: int
 ) -> dict[str, dict[str, float]]:
     """Median milliseconds of a search by engine and batch size, over the same prompts; engines take turns, so that what
-    else the machine does strikes them alike. `threads`: of torch beside each engine."""
-    draw, found = np.random.default_rng(0), {name: {} for name in engines}
+    else the machine does strikes them alike."""
+    draw = np.random.default_rng(0)
+    found: dict[str, dict[str, float]] = {name: {} for name in engines}
     for batch in batches:
         drawn = [asked.prompts(draw.choice(len(asked.histories), batch)) for _ in range(repeats + 1)]
-        taken = {name: [] for name in engines}
+        taken: dict[str, list[float]] = {name: [] for name in engines}
         for prompts in drawn:
-            for name, engine in engines.items():
-                with _torch_threads(threads[name]):
+            for name, chosen in engines.items():
+                with _torch_threads(torch.get_num_threads() if chosen.name == TORCH else 1):  # as where it serves
                     start = time.perf_counter()
-                    asked.find(engine, prompts)
+                    asked.find(chosen, prompts)
                     taken[name].append((time.perf_counter() - start) * 1e3)
         for name, times in taken.items():
             found[name][str(batch)] = round(float(np.median(times[1:])), 3)  # the first sets up

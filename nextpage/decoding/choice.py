@@ -75,27 +75,28 @@ def choose_engine(
     if asked not in (AUTO, TORCH) and not passed:
         missing = f"the release carries no engine {asked}: the step optimise builds it"
         passed.append(Fallback(engine=asked, reason="missing", message=missing))
-    return by_torch(decoder, dtype, passed)
+    return by_torch(decoder.cpu(), dtype, passed)
 
 
 def _candidates(
     asked: str, decoder: CausalDecoder, release: Path, release_hash: str, threads: int
 ) -> list[tuple[str, Callable[[], Chosen]]]:
-    """What may answer, those for this machine first and then by their speed."""
+    """What may answer, those for this machine first, those for its GPU before those for its CPU, then by speed."""
     if asked == TORCH:
         return []
-    here, found = (cpu_architecture(), gpu_architecture()), []
+    here, gpu = (cpu_architecture(), gpu_architecture()), torch.cuda.is_available()
+    found = []
     for folder in engine_folders(release):
         name = folder.name.partition(".")[0]
         try:
             key = read_key(folder)
-            speed, order = key.speed, (key.architecture not in here, -key.speed)
+            speed, order = key.speed, (key.architecture not in here, gpu and key.device == "cpu", -key.speed)
         except EngineRefused:
-            speed, order = math.inf, (True, 0.0)  # opening it will say why
+            speed, order = math.inf, (True, True, 0.0)  # opening it will say why
         if name == asked or (asked == AUTO and speed > 1):
             found.append((order, name, partial(open_engine, folder, decoder, release_hash, threads)))
-    if asked == CUDA or (asked == AUTO and torch.cuda.is_available()):
-        found.append(((False, -math.inf), CUDA, partial(_open_cuda, decoder)))
+    if asked == CUDA or (asked == AUTO and gpu):
+        found.append(((False, False, -1.0), CUDA, partial(start_cuda, decoder)))
     return [(name, opening) for _, name, opening in sorted(found, key=lambda candidate: candidate[0])]
 
 
@@ -103,22 +104,35 @@ def open_engine(folder: Path, decoder: CausalDecoder, release_hash: str, threads
     """An engine of the release, held against its key and against the reference. Raises EngineRefused."""
     key = read_key(folder)
     check_engine(folder, key, release_hash)
-    if key.library != "onnxruntime":
-        raise EngineRefused("unknown", f"{folder.name} runs on {key.library}, which this version does not know")
-    from nextpage.decoding.onnx_engine import OnnxEngine
-
-    engine = OnnxEngine(folder, threads=threads or len(os.sched_getaffinity(0)))
-    found = deviation(engine, EagerEngine(decoder.eval()))
+    chosen = start_engine(key.engine, folder, threads)
+    found = deviation(chosen.engine, EagerEngine(decoder.eval().to("cpu" if key.device == "cpu" else "cuda")))
     if not found <= key.deviation + SLACK:
         raise EngineRefused(
             "parity",
             f"{folder.name} is {found:.4f} away from the reference on the probe, {key.deviation:.4f} when it was built",
         )
-    torch.set_num_threads(1)  # torch's threads spin while they wait, on the cores that the engine needs
-    return Chosen(name=key.engine, engine=engine)
+    if key.device == "cpu":
+        torch.set_num_threads(1)  # torch's threads spin while they wait, on the cores that the engine needs
+    return chosen
 
 
-def _open_cuda(decoder: CausalDecoder) -> Chosen:
+def start_engine(name: str, folder: Path, threads: int = 0) -> Chosen:
+    """What was built into a folder, unchecked."""
+    if name == "tensorrt":
+        from nextpage.decoding.cuda_graph import GraphSearch
+        from nextpage.decoding.tensorrt_engine import TensorRtEngine
+
+        plans = TensorRtEngine(folder)
+        return Chosen(name=name, engine=plans, search=GraphSearch(plans, "cuda").search)
+    if name not in ("onnx", "onnx-int8"):
+        raise EngineRefused("unknown", f"{folder.name} holds an engine {name!r}, which this version does not know")
+    from nextpage.decoding.onnx_engine import OnnxEngine
+
+    return Chosen(name=name, engine=OnnxEngine(folder, threads=threads or len(os.sched_getaffinity(0))))
+
+
+def start_cuda(decoder: CausalDecoder) -> Chosen:
+    """Torch on a GPU, a whole search in one CUDA graph. Raises EngineRefused where there is no GPU."""
     if not torch.cuda.is_available():
         raise EngineRefused("architecture", "engine cuda needs a GPU, and torch sees none here")
     from nextpage.decoding.cuda_engine import CudaEngine

@@ -39,7 +39,8 @@ def deviation(engine: Engine[Any], reference: EagerEngine) -> float:
     tokens = torch.from_numpy(Vocabulary(sizes).tokens(items))
     if reference.decoder.merger is None:
         tokens = tokens[..., 0]
-    prompts = Prompts(tokens=tokens, lengths=torch.tensor(LENGTHS))
+    device = reference.decoder.embed_tokens.weight.device
+    prompts = Prompts(tokens=tokens, lengths=torch.tensor(LENGTHS)).to(device)
     expected, given = reference.prefill(prompts), engine.prefill(prompts)
     for level in range(len(sizes)):
         log_prob = expected.logits.float().log_softmax(-1)
