@@ -18,16 +18,17 @@ import yaml
 
 from components.images import REGISTRY, TAG
 
+CUDA = "serve-cuda"
 ENGINES = ("docker", "podman", "buildah")
 FAMILIES = {
     "control": "components",
     "data": "components",
     "train": "components",
     "serve": "serving",
-    "serve-cuda": "serving",
+    CUDA: "serving",
 }
 """Whose Dockerfile has an image as its target."""
-VALUES = {"serve-cuda": "serveCuda"}
+VALUES = {CUDA: "serveCuda"}
 """The chart's name of an image, where it is another."""
 ROOT = Path(__file__).parent.parent
 PLATFORM = "linux/amd64"
@@ -69,7 +70,7 @@ def main(arguments: list[str]) -> None:
     given = build_arguments(asked.bases, asked.torch)
     registry = asked.registry or REGISTRY
     digests: dict[str, str] = {}
-    for name in asked.images or FAMILIES:
+    for name in asked.images or [name for name in FAMILIES if not (asked.torch and name == CUDA)]:
         dockerfile = ROOT / FAMILIES[name] / "Dockerfile"
         folder = asked.output / name
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,7 +91,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("images", nargs="*", metavar="IMAGE", help=f"of {', '.join(FAMILIES)}; by default all")
     parser.add_argument("--registry", help="where to push them; by default they are not pushed")
     parser.add_argument("--engine", choices=ENGINES, help="by default the first that is installed")
-    parser.add_argument("--torch", default="", metavar="cpu", help="the build of PyTorch in train; by default CUDA's")
+    parser.add_argument("--torch", default="", metavar="cpu", help="PyTorch of train, and no image with CUDA")
     parser.add_argument("--bases", type=Path, default=ROOT / "images" / "bases.yaml", help="what the images stand on")
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "images", help="for digests and bills")
     asked = parser.parse_args(arguments)
