@@ -3,12 +3,13 @@
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.charts.cases import DIGEST, LONG
-from tests.charts.rendering import Manifest, identity, pod_of
+from tests.charts.rendering import Case, Manifest, identity, pod_of, render
 
 PART_OF = {"app.kubernetes.io/part-of": "nextpage"}
 NO_NETWORK = ("claims",)  # components whose pods speak to nobody
@@ -245,6 +246,15 @@ def test_predictors_with_gpus_run_the_image_that_has_cuda(rendered: dict[str, li
     for case, image in (("default", "nextpage/serve:"), ("gpu", "nextpage/serve-cuda@"), ("scaled", "/serve-cuda:")):
         [runtime] = [m for m in rendered[case] if m["kind"] == "ServingRuntime"]
         assert image in runtime["spec"]["containers"][0]["image"], case
+
+
+@pytest.mark.parametrize(("cpu", "threads"), [("4", 4), ("500m", 1), ("1500m", 2)])
+def test_a_predictor_has_a_thread_a_core_of_its_pod_and_not_of_the_node(chart: Path, cpu: str, threads: int) -> None:
+    made = render(chart, Case(name="", values={"serving": {"cpu": cpu, "targetMilliseconds": 250}}))
+    [runtime] = [m for m in made if m["kind"] == "ServingRuntime"]
+    [container] = runtime["spec"]["containers"]
+    assert {f"--threads={threads}", "--target_ms=250"} <= set(container["args"])
+    assert {"name": "OMP_NUM_THREADS", "value": str(threads)} in container["env"]
 
 
 def test_hooks_may_run_again_and_clean_up(everything: list[tuple[str, list[Manifest]]]) -> None:

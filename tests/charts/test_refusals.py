@@ -50,6 +50,7 @@ BY_SCHEMA: list[tuple[str, Any, str]] = [
     ("serving.hostnames", [], "minItems: got 0, want 1"),
     ("serving.hostnames", ["http://shop"], "does not match pattern"),
     ("serving.timeout", "5", "(ms|s|m)"),
+    ("serving.targetMilliseconds", "1s", "got string, want integer"),
     ("serving.treatmentShare", 250, "maximum: got 250, want 100"),
     ("serving.treatmentShare", 0.5, "want integer"),
     ("serving.releases.control.name", "R42", "does not match pattern"),
