@@ -23,7 +23,7 @@ EOF
 printf '[[registry]]\nlocation = "%s"\ninsecure = true\n' "$registry" >"$scratch/registries.conf"
 cat >"$scratch/registry.yaml" <<EOF
 version: 0.1
-log: {level: error, accesslog: {disabled: true}}
+log: {level: fatal, accesslog: {disabled: true}}
 storage: {filesystem: {rootdirectory: $scratch/registry}}
 http: {addr: $registry}
 EOF

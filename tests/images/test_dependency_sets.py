@@ -1,5 +1,6 @@
 """What each image installs is enough for what it runs, and all of it is pinned. `make images-check` installs all."""
 
+import os
 import re
 import subprocess
 import sys
@@ -21,8 +22,9 @@ def sets() -> dict[str, set[str]]:
 
 
 def resolved(chosen: list[str]) -> set[str]:
-    """As uv finds them, with PyPI's own PyTorch, which brings CUDA."""
+    """As uv finds them in the index, whose PyTorch brings CUDA."""
     options = ["--quiet", "--no-header", "--no-annotate", "--system-certs", "--constraint", "constraints.txt"]
+    options += [f"--default-index={place}" for place in os.environ.get("PIP_INDEX_URL", "").split()]
     asked = [part for extra in chosen for part in ("--extra", extra)]
     uv = [sys.executable, "-m", "uv", "pip", "compile", *options, "pyproject.toml", *asked]
     done = subprocess.run(uv, cwd=ROOT, capture_output=True, text=True, check=False)
