@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from nextpage.decoding import beam_search
 from nextpage.decoding.beam_search import Found, generate, score_items, search
 from nextpage.decoding.trie import Trie
 from nextpage.tokenizers.semantic_ids import SemanticIds
@@ -186,3 +187,19 @@ def test_an_engine_of_another_release_is_refused() -> None:
     engine = TableEngine.random((2, 3), 1, seed=0)
     with pytest.raises(ValueError, match=r"sizes \(2, 3\), the trie holds \(2, 2\)"):
         search(engine, engine.prompts(0), Trie.build(semantic_ids([(0, 1)], (2, 2))), beam_width=1, k=1)
+
+
+@settings(max_examples=50, deadline=None)
+@given(catalogues(), seeds, st.integers(1, 8), st.integers(1, 40), st.data())
+def test_how_many_children_are_weighed_at_a_time_changes_nothing(
+    table: SemanticIds, seed: int, beam_width: int, at_a_time: int, data: st.DataObject
+) -> None:
+    engine, trie = TableEngine.random(table.sizes, 3, seed), Trie.build(table)
+    allowed = data.draw(st.none() | filters(3, trie.items))
+    prompts = engine.prompts(0, 1, 2)
+    at_once = search(engine, prompts, trie, beam_width=beam_width, k=8, allowed=allowed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(beam_search, "CANDIDATES", at_a_time)
+        few = search(engine, prompts, trie, beam_width=beam_width, k=8, allowed=allowed)
+    assert torch.equal(few.rows, at_once.rows)
+    assert torch.equal(few.log_prob, at_once.log_prob)
