@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nextpage.release import MANIFEST, Manifest, verify
+from nextpage.release import ENGINES, MANIFEST, Manifest, file_hashes, verify
 
 if TYPE_CHECKING:
     from pyarrow import fs
@@ -23,8 +23,8 @@ def label(manifest: Manifest) -> str:
 
 
 def published(release: Path, manifest: Manifest, storage: str) -> str:
-    """The URI of the release, once its bytes lie there. The manifest is written last, so that one which is there says
-    that all the rest is; a release that lies there already is left alone."""
+    """The URI of the release, once its bytes and its engines lie there. The manifest is written last, so that one which
+    is there says that all the rest is; a release that lies there already is left alone."""
     uri = storage.format(name=label(manifest), hash=manifest.hash)
     if not uri.startswith(WRITTEN):
         return uri
@@ -37,7 +37,8 @@ def published(release: Path, manifest: Manifest, storage: str) -> str:
             if found.read() != (release / MANIFEST).read_bytes():
                 raise ValueError(f"{uri} holds another release than {manifest.name!r}: put {{hash}} into the storage")
         return uri
-    for path in (*manifest.files, MANIFEST):
+    engines = (f"{ENGINES}/{path}" for path in file_hashes(release / ENGINES))
+    for path in (*manifest.files, *engines, MANIFEST):
         _write(release / path, target, f"{root}/{path}")
     return uri
 

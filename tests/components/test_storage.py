@@ -71,3 +71,13 @@ def test_a_release_lies_under_its_own_name_and_no_other_takes_its_place(tmp_path
 def test_a_name_for_people_becomes_one_for_a_cluster(tmp_path: Path, name: str, said: str) -> None:
     manifest = a_sealed_release(tmp_path / "r", name)
     assert label(manifest) == f"{said}-{manifest.hash[:8]}"
+
+
+def test_engines_beside_a_release_are_written_with_it(tmp_path: Path) -> None:
+    manifest = a_sealed_release(tmp_path / "r3", "r3")
+    (tmp_path / "r3" / "engines" / "onnx.x").mkdir(parents=True)
+    (tmp_path / "r3" / "engines" / "onnx.x" / "key.json").write_text("{}")
+    uri = published(tmp_path / "r3", manifest, f"file://{tmp_path}/models/{{name}}")
+    lies = Path(uri.removeprefix("file://"))
+    assert (lies / "engines" / "onnx.x" / "key.json").read_text() == "{}"
+    assert verify(lies) == manifest
