@@ -70,6 +70,7 @@ class Workload:
     context: int = 128  # items of a history that the model reads
     beam_width: int = 64
     batch: int = 32  # requests that run together at most
+    prompt_cache: int = 256 * 2**20  # bytes of prompts that are kept between requests, at most
     filter_sets: int = 32  # different sets of items (stock, region, category) that requests of a batch may ask for
 
     @property
@@ -84,6 +85,7 @@ class Workload:
             "weights": memory.BF16 * memory.weights(self.config),
             "prompts' keys and values": memory.keys_and_values(self.config, prompts),
             "beams' keys and values": memory.keys_and_values(self.config, suffixes),
+            "prompts kept": self.prompt_cache,
             "activations": memory.activations(self.config, prompts),
             "trie": memory.trie(memory.nodes_at_most(self.items, self.sizes), self.sizes),
             "filters": memory.filters(self.items, self.filter_sets),

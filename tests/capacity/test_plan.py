@@ -8,6 +8,7 @@ from nextpage.capacity.plan import MACHINES, Demand, Machine, plan, workload_of
 from nextpage.models.cost import Chip
 from nextpage.recipes import Recipe, read_recipe
 from serving.batching import BatchingConfig
+from serving.server import ServerConfig
 
 WORKLOAD = workload_of(read_recipe("genrec"), items=100_000)
 DEMAND = Demand(users=1_000_000, requests=400.0, p99_s=0.2)
@@ -31,8 +32,9 @@ def test_the_workload_is_the_recipes_release() -> None:
     assert WORKLOAD.positions == 128 + 1
 
 
-def test_a_batch_is_the_servers() -> None:
+def test_batches_and_kept_prompts_are_the_servers() -> None:
     assert WORKLOAD.batch == BatchingConfig().most
+    assert WORKLOAD.prompt_cache == ServerConfig().prompt_cache_mb * 2**20
 
 
 def test_a_batch_takes_the_roofline_over_its_share_and_what_is_beside_it() -> None:
