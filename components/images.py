@@ -31,5 +31,3 @@ DATA = image("data")
 """Reads and checks the log: Feast, Great Expectations, Evidently, Spark; PyTorch for CPUs."""
 TRAIN = image("train")
 """Learns and measures: PyTorch with CUDA, DeepSpeed, text encoders."""
-
-BASE_IMAGE = CONTROL  # until every component names its own
