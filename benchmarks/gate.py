@@ -4,8 +4,9 @@
 
 Synthetic panels have users of unequal habits (gamma), who spend log-normal amounts (σ = 1.2 an order, 0.6 a user): the
 hundredth of the users who spend most bring 13% of the value. Every panel is split into arms at random 50
-times; a planted effect multiplies treatment's value, or its clicks. `households` splits the 2,469 households of The
-Complete Journey and what they really spent in four weeks, planted effects on top.
+times; a planted effect multiplies treatment's value, or its clicks. Panels of `households` have as many users drawn,
+with replacement, from the households of The Complete Journey, each with all that it really bought in four weeks and,
+for CUPED, in the four before; planted effects on top.
 
 The rule: value per user (CUPED by the four weeks before) must win, clicks per item may not fall by 2%. Verdicts are
 taken at the end of every day. Estimates are computed for all splits at once; tests hold them equal to the gate's own.
@@ -16,6 +17,7 @@ import argparse
 import sys
 import time
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import pyarrow as pa
@@ -53,9 +55,9 @@ class Panel:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--simulations", type=int, default=1_000)
-    parser.add_argument("--users", type=int, default=250_000)
+    parser.add_argument("--users", type=int, default=250_000, help="100,000 give the households the same power")
     parser.add_argument("--days", type=int, default=28)
-    parser.add_argument("--panel", choices=["synthetic", "households"], default="synthetic")
+    parser.add_argument("--panel", choices=list(PANELS), default="synthetic")
     args = parser.parse_args()
     began = time.perf_counter()
     rule = make_rule(args.days)
@@ -70,7 +72,7 @@ def main() -> None:
     outcomes: dict[tuple[str, str], list[np.ndarray]] = {}
     invalid = 0
     for seed in tqdm(range(-(-args.simulations // SPLITS)), "panels", disable=not sys.stderr.isatty()):
-        panel = households(args.days) if args.panel == "households" else synthetic(args.users, args.days, seed)
+        panel = PANELS[args.panel](args.users, args.days, seed)
         if seed == 0:
             print(describe(panel, rule))
         splits = min(SPLITS, args.simulations - seed * SPLITS)
@@ -131,9 +133,17 @@ def _spent(orders: np.ndarray, draw: np.random.Generator) -> np.ndarray:
     return np.bincount(np.repeat(np.arange(len(orders)), orders), weights=amounts, minlength=len(orders))
 
 
-def households(days: int) -> Panel:
-    """Baskets of the last days before Christmas 2017 and, for CUPED, of as many days before; items bought count as
-    shown, and as clicked where they were bought at a discount."""
+def households(users: int, days: int, seed: int) -> Panel:
+    """Users who each bought what a household did, day by day: households are drawn, not days, so that habits stay."""
+    everyone = shoppers(days)
+    drawn = np.random.default_rng([seed, 0]).integers(0, len(everyone.before), users)
+    return Panel(**{name: values[drawn] for name, values in vars(everyone).items()})
+
+
+@cache
+def shoppers(days: int) -> Panel:
+    """The households. Baskets of the last days before Christmas 2017 and, for CUPED, of as many days before; items
+    bought count as shown, and as clicked where they were bought at a discount."""
     import duckdb
 
     from nextpage.interactions.complete_journey import package_files
@@ -151,6 +161,9 @@ def households(days: int) -> Panel:
         whole[place, user, daily["day"] - 1] = daily[name]
     now = whole[:, :, days:]
     return Panel(exposures=now[0], clicks=now[1], value=now[2], before=whole[2, :, :days].sum(axis=1))
+
+
+PANELS = {"synthetic": synthetic, "households": households}
 
 
 def sums(panel: Panel, treated: np.ndarray) -> tuple["Sums", "Sums"]:

@@ -80,8 +80,13 @@ def test_a_t_test_repeated_every_day_errs_far_more_often(no_effect):
     assert wrong > binom.isf(1e-4, SPLITS, 0.05)
 
 
-def test_its_households_are_the_real_ones():
-    panel = benchmark.households(28)
-    assert 2_000 < len(panel.value) <= 2_469
-    assert (panel.exposures >= panel.clicks).all()
-    assert panel.before.sum() > 0
+def test_its_households_are_the_real_ones_drawn_anew_for_each_panel():
+    real = benchmark.shoppers(28)
+    assert 2_000 < len(real.value) <= 2_469
+    assert (real.exposures >= real.clicks).all()
+    assert real.before.sum() > 0
+    panel, other = (benchmark.households(20_000, 28, seed) for seed in (0, 1))
+    spent = {tuple(row) for row in np.column_stack([real.value, real.before])}
+    assert all(tuple(row) in spent for row in np.column_stack([panel.value, panel.before])[:100])
+    assert panel.value.mean() == pytest.approx(real.value.mean(), rel=0.05)
+    assert not np.array_equal(panel.value, other.value)
