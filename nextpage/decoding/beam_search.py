@@ -63,7 +63,7 @@ def search(
     score_BW = torch.zeros(batch, 1, device=device)
     for level, edge_codes in enumerate(trie.edge_codes):
         last = level == trie.levels - 1
-        score_BW, node_BW, parents_BW = _extend(
+        score_BW, node_BW, parents_BW = extend(
             trie, level, node_BW, score_BW, frontier.logits, filters, k if last else beam_width
         )
         if not last:
@@ -155,7 +155,7 @@ def _filters(allowed: Tensor | Filters | None, batch: int) -> Filters | None:
     return Filters.dense(allowed.view(-1, allowed.shape[-1]), batch)
 
 
-def _extend(
+def extend(
     trie: Trie, level: int, node_BW: Tensor, score_BW: Tensor, logits_BWS: Tensor, filters: Filters | None, width: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The `width` best children of all beams: scores, nodes and the beams they come from, best first.
