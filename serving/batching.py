@@ -85,14 +85,14 @@ class MicroBatcher(Generic[Asked, Answered]):
             running = abs(self._running_until - asyncio.get_running_loop().time())
         return running + (self.run_time.estimate(work, batches) if count else 0.0)
 
-    async def submit(self, *asked: Asked, within_s: float = math.inf) -> list[Answered]:
+    async def submit(self, *asked: Asked, within_s: float | None = None) -> list[Answered]:
         """The answers to requests of one call, all or none.
 
-        Raises Overloaded where they would wait longer than the target, and TooLate where no answer comes `within_s`;
-        both at once where that can be foreseen. An idle server tries whatever it expects: else it could not learn
-        that it was wrong.
+        Raises Overloaded where they would wait longer than the target, and TooLate where no answer comes `within_s`, by
+        default the deadline; both at once where that can be foreseen. An idle server tries whatever it expects: else it
+        could not learn that it was wrong.
         """
-        within_s = min(within_s, self._config.deadline_s)
+        within_s = self._config.deadline_s if within_s is None else within_s
         work = [self._work(one) for one in asked]
         self._admit(len(asked), sum(work), within_s)
         loop = asyncio.get_running_loop()
@@ -105,7 +105,7 @@ class MicroBatcher(Generic[Asked, Answered]):
         self._waiting.extend(ours)
         self._came.set()
         try:
-            async with asyncio.timeout(within_s):
+            async with asyncio.timeout(within_s if within_s < math.inf else None):
                 return await asyncio.gather(*(each.answer for each in ours))
         except TimeoutError:
             raise TooLate(f"no answer within {within_s:g} s: try again later") from None

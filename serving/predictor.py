@@ -32,7 +32,7 @@ class Predictor(Endpoint):
         super().__init__(name, release, events)
         self._maker = SlateMaker(recommender)
         self._batcher = MicroBatcher(self._maker.slates, batching, work)
-        self._widest = batching.most
+        self._widest, self._deadline_s = batching.most, batching.deadline_s
 
     def swap(self, catalogue: ServedCatalogue) -> None:
         """Answer from another catalogue; see `SlateMaker.swap`."""
@@ -52,7 +52,7 @@ class Predictor(Endpoint):
     async def recommend(self, requests: Sequence[SlateRequest], within_s: float = math.inf) -> list[Slate]:
         for request in requests:
             self._maker.catalogue.check(request)
-        return await self._batcher.submit(*requests, within_s=within_s)
+        return await self._batcher.submit(*requests, within_s=min(within_s, self._deadline_s))
 
     def close(self) -> None:
         """End the model thread; not KServe's `stop`, which comes while gRPC calls are still in flight."""

@@ -16,7 +16,7 @@ import httpx
 
 from serving import schema
 from serving.endpoint import WARM_UP, Endpoint
-from serving.errors import InvalidRequest, Overloaded, TooLate, Unavailable
+from serving.errors import InvalidRequest, Overloaded, Refused, TooLate, Unavailable
 from serving.events import EventLog
 from serving.history import HistorySource
 from serving.release_info import ServedRelease
@@ -49,7 +49,7 @@ class Transformer(Endpoint):
         self._budget_s = budget_ms / 1000
 
     async def warm_up(self) -> None:
-        """Look up until an answer comes within the budget; a store that is down holds no server up."""
+        """Look up until an answer comes within the budget. A store or a predictor that fails holds no server up."""
         if self._predictor is not None:
             await self._predictor.warm_up()
         for _ in range(LOOK_UPS):
@@ -60,7 +60,10 @@ class Transformer(Endpoint):
                 log.warning("feature store: %s: %s", type(failure).__name__, failure)
             if perf_counter() - began < self._budget_s:
                 break
-        await super().warm_up()
+        try:
+            await super().warm_up()
+        except Refused as refusal:
+            log.warning("the first call was refused: %s", refusal.details)
 
     async def recommend(self, requests: Sequence[SlateRequest], within_s: float = math.inf) -> list[Slate]:
         began = perf_counter()

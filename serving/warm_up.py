@@ -1,6 +1,7 @@
 """Requests as users will send them, to be answered before any does."""
 
 from collections.abc import Iterator, Sequence
+from itertools import count
 
 from serving.schema import MOST_ITEMS, History, SlateRequest
 
@@ -11,15 +12,16 @@ ORDERED = 2
 
 def first_requests(item_ids: Sequence[str], widest: int) -> Iterator[list[SlateRequest]]:
     """Batches, lone and wide, of short and long histories, with and without a filter, with as many items as can be
-    asked for. No two histories begin alike, so that a prompt cache knows none of them."""
+    asked for. As far as there are items no two histories begin alike, so that a prompt cache knows none of them."""
+    number = count()
     for events in LENGTHS:
-        for count in (1, 1, widest, 1, widest):
-            yield [_request(item_ids, events, place, filtered=place % 2 == 0) for place in range(count)]
-    yield [_request(item_ids, LENGTHS[-1], 0, filtered=False, k=MOST_ITEMS)]
+        for wide in (1, 1, widest, 1, widest):
+            yield [_request(item_ids, events, next(number), filtered=place % 2 == 0) for place in range(wide)]
+    yield [_request(item_ids, LENGTHS[-1], next(number), filtered=False, k=MOST_ITEMS)]
 
 
-def _request(item_ids: Sequence[str], events: int, place: int, *, filtered: bool, k: int = 10) -> SlateRequest:
-    items = [item_ids[(place * 31 + event * (events + 1)) % len(item_ids)] for event in range(events)]
+def _request(item_ids: Sequence[str], events: int, number: int, *, filtered: bool, k: int = 10) -> SlateRequest:
+    items = [item_ids[(number + event) % len(item_ids)] for event in range(events)]
     return SlateRequest(
         request_id="warm-up",
         as_of=1,
