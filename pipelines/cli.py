@@ -84,6 +84,40 @@ def experiment(
 
 
 @app.command()
+def rollout(
+    settings: Annotated[Path, typer.Argument(help="YAML file of the rollout.", exists=True, dir_okay=False)],
+    resume: Annotated[bool, typer.Option("--resume", help="Finish what a process that died had begun.")] = False,
+    roll_back: Annotated[str, typer.Option(help="Take the new release back, for this reason.")] = "",
+) -> None:
+    """Where a rollout stands; with an option, a hand on it."""
+    from pipelines.standing import standing
+
+    try:
+        typer.echo(standing(settings.read_text(), resume=resume, roll_back=roll_back))
+    except (RuntimeError, ValueError) as error:
+        typer.secho(str(error), fg="red", err=True)
+        raise typer.Exit(1) from error
+
+
+@app.command()
+def drain(
+    url: Annotated[str, typer.Argument(help="Of Redis: redis://host:6379/0.")],
+    folder: Annotated[Path, typer.Argument(help="The event log that attribution and gates read.", file_okay=False)],
+) -> None:
+    """Move what servers logged to Redis into a folder of Parquet files. A rollout's looks do so by themselves."""
+    from redis import RedisError
+
+    from serving.sinks import drain as moved
+
+    try:
+        for kind, rows in moved(url, folder).items():
+            typer.echo(f"{rows:>12,}  {kind}")
+    except RedisError as error:
+        typer.secho(f"{url}: {error}: what was not moved is still there, run again", fg="red", err=True)
+        raise typer.Exit(1) from error
+
+
+@app.command()
 def compile(
     output: Annotated[Path, typer.Option(help="Folder for the YAML.")] = Path("build/pipelines"),
 ) -> None:

@@ -19,7 +19,7 @@ def test_help_imports_nothing_heavy() -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "HEAVY []" in shown
-    for command in ("run", "experiment", "compile", "submit", "serve", "recommend", "inspect"):
+    for command in ("run", "experiment", "compile", "submit", "serve", "recommend", "inspect", "rollout", "drain"):
         assert command in shown
 
 
