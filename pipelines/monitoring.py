@@ -51,8 +51,9 @@ def monitoring(
         ingested = ingest(source=source, options=source_options)
         ingested.set_caching_options(False).set_display_name("ingest the newest log")
         validated = validate(recipe=recipe, raw=ingested.outputs["raw"], engine=data_engine)
-        validated.set_display_name("validate the log")
-        sound = require(verdict=validated.outputs["verdict"]).set_display_name("require sound data")
+        validated.set_caching_options(False).set_display_name("validate the log")  # it asks how old the log is
+        sound = require(verdict=validated.outputs["verdict"]).set_caching_options(False)
+        sound.set_display_name("require sound data")
 
         watched = monitor(
             recipe=recipe,

@@ -45,7 +45,10 @@ def _encoded(name: str, column: pa.Array) -> pa.Array:
 
 
 def _plain(values: "pd.Series") -> pa.Array:
+    """Numbers as doubles, text as text: a column without rows would be of no type."""
     column = pa.Array.from_pandas(values)
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
         return column.cast(pa.float64())
     return column.cast(pa.string()) if pa.types.is_null(column.type) else column

@@ -82,13 +82,15 @@ def test_kfp_accepts_the_yaml(spec: dict[str, Any]) -> None:
     assert parsed.pipeline_info.name == "nextpage-recommender"
 
 
+@pytest.mark.parametrize(("pipeline", "least"), [("recommender", 10), ("monitoring", 5), ("rollout", 2)])
 def test_the_run_form_has_at_most_fifteen_parameters_each_with_a_default_and_a_description(
-    spec: dict[str, Any],
+    tmp_path: Path, pipeline: str, least: int
 ) -> None:
-    parameters = spec["root"]["inputDefinitions"]["parameters"]
-    assert 10 <= len(parameters) <= 15
+    parameters = compiled(tmp_path, pipeline)["root"]["inputDefinitions"]["parameters"]
+    assert least <= len(parameters) <= 15
     for name, parameter in parameters.items():
-        assert "defaultValue" in parameter or parameter.get("isOptional"), name
+        given = (pipeline, name) == ("rollout", "rollout")  # it moves traffic: nobody's default
+        assert given or "defaultValue" in parameter or parameter.get("isOptional"), name
         assert len(parameter["description"]) > 10, name
 
 
@@ -241,6 +243,50 @@ def test_the_feature_store_of_a_cluster_is_named_by_a_secret(on_kubernetes: dict
         ("nextpage-feast", "registry", "NEXTPAGE_FEAST_REGISTRY"),
         ("nextpage-feast", "redis", "NEXTPAGE_FEAST_REDIS"),
     }
+
+
+def test_the_pipeline_that_watches_holds_what_serves_against_the_newest_log_and_caches_no_look(tmp_path: Path) -> None:
+    watching = compiled(tmp_path, "monitoring")
+    assert json_format.ParseDict(watching, pipeline_spec_pb2.PipelineSpec()).pipeline_info.name == "nextpage-monitoring"
+    root = watching["root"]["dag"]["tasks"]
+    condition = root["condition-1"]["triggerPolicy"]["condition"]
+    assert condition.endswith("['pipelinechannel--served-found'] == true")
+    tasks = watching["components"]["comp-condition-1"]["dag"]["tasks"]
+    assert not any(task.get("cachingOptions", {}).get("enableCache") for task in {**root, **tasks}.values())
+    read = tasks["monitor"]["inputs"]["artifacts"]
+    assert {name: source.get("componentInputArtifact", "") for name, source in read.items() if name != "clean"} == {
+        "recipe": "pipelinechannel--served-recipe",
+        "release": "pipelinechannel--served-release",
+        "tokenizer": "pipelinechannel--served-release",
+    }
+    assert "require" in tasks["monitor"]["dependentTasks"]
+    assert tasks["retrain"]["dependentTasks"] == ["monitor"]
+
+
+def test_the_step_that_retrains_asks_for_a_token_of_kubeflow_pipelines(tmp_path: Path) -> None:
+    labels = on_cluster(tmp_path, "monitoring")["exec-retrain"]["podMetadata"]["labels"]
+    assert labels == {"access-ml-pipeline": "true"}
+
+
+WITHOUT_CARD = {"require": "the step that judged has card and metrics, and of a step that fails KFP keeps neither"}
+
+
+@pytest.mark.parametrize("pipeline", ["recommender", "rollout", "monitoring"])
+def test_every_step_has_a_name_for_people_a_card_and_metrics(tmp_path: Path, pipeline: str) -> None:
+    spec = compiled(tmp_path, pipeline)
+    dags = [spec["root"]["dag"], *(one["dag"] for one in spec["components"].values() if "dag" in one)]
+    steps = [(name, task) for dag in dags for name, task in dag["tasks"].items()]
+    assert len(steps) >= 4
+    for name, task in steps:
+        assert task["taskInfo"]["name"] != name, name
+        component = spec["components"][task["componentRef"]["name"]]
+        kind = name.rstrip("-0123456789")
+        if "dag" in component or kind in WITHOUT_CARD:
+            continue
+        outputs = component["outputDefinitions"]["artifacts"].values()
+        kinds = {output["artifactType"]["schemaTitle"] for output in outputs}
+        assert kinds & {"system.Markdown", "system.HTML"}, f"{name} has no card"
+        assert "system.Metrics" in kinds, f"{name} has no metrics"
 
 
 def test_compiling_twice_gives_the_same_file(tmp_path: Path) -> None:
