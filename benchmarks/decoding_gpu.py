@@ -5,10 +5,10 @@
 
 A request is everything from tokens on the host to rows on the host: one CUDA graph of prefill, steps, trie, filter and
 selection (`GraphSearch` over `CudaEngine`), random weights (seed 0), a random catalogue. `share` is of the roofline
-(`nextpage/models/cost.py`), for the constraint by bytes alone. The constraint's time is that of `children` on 1,024
-beams with a filter, less that of the softmax's normaliser, which a search without a catalogue needs too; 20 million
-items at 3 × 8192 codes, the mean of the three levels, many calls in one graph. Ends with 1 where a cell failed or
-missed its bar, with 2 where there is no CUDA. No GPU has run it yet.
+(`nextpage/models/cost.py`), for the constraint by bytes alone. The constraint's time is that of `fused_children` on
+1,024 beams with a filter and 64 items seen, less that of the softmax's normaliser, which a search without a catalogue
+needs too; 20 million items at 3 × 8192 codes, the mean of the three levels, many calls in one graph. Ends with 1 where
+a cell failed or missed its bar, with 2 where there is no CUDA. No GPU has run it yet.
 """
 
 import argparse
@@ -27,7 +27,8 @@ from nextpage.decoding.beam_search import Found, best
 from nextpage.decoding.cuda_engine import CudaEngine
 from nextpage.decoding.cuda_graph import GraphConfig, GraphSearch
 from nextpage.decoding.engine import Prompts
-from nextpage.decoding.filters import Filters, ItemFilter
+from nextpage.decoding.filters import Filters, ItemFilter, prefix_rank
+from nextpage.decoding.static_buffers import HeldFilters, HeldTrie, with_room
 from nextpage.decoding.static_search import children, most_candidates
 from nextpage.decoding.trie import Trie
 from nextpage.models.cost import BF16_CHIPS, Chip, Cost, roofline_share, search_cost
@@ -181,12 +182,14 @@ def quantiles(times: list[float]) -> dict[str, float]:
 def constraint(
     items: int, sizes: tuple[int, ...], beams: int, device: str, chip: Chip | None, repeats: int
 ) -> dict[str, object]:
-    """Microseconds a step of trie and filter, and by level those of the selection and of the normaliser."""
+    """Microseconds a step of trie and filter, and by level those of torch's operators and of the selection."""
     trie = catalogue(items, sizes)
     most = most_candidates(trie, beams)
-    trie = trie.to(device)
+    held, filters = HeldTrie(trie, device), HeldFilters(1, with_room(items), device)
     generator = torch.Generator().manual_seed(0)
-    before = Filters.of([ItemFilter.of(torch.rand(items, generator=generator) < 0.5)], device).before  # type: ignore[union-attr]
+    rank = prefix_rank(torch.rand(items, generator=generator) < 0.5)
+    slots = torch.tensor(filters.slots([rank]), device=device)
+    seen = torch.arange(0, min(items, 64 * 97), 97, dtype=torch.int32, device=device)[None]
     steps, moved, notes = [], 0.0, {}
     for level, size in enumerate(sizes):
         nodes = trie.first_edges[level].shape[0] - 1
@@ -194,13 +197,16 @@ def constraint(
         node_BW = torch.randperm(nodes, generator=generator)[:width].sort().values.int()[None].to(device)
         score_BW = torch.zeros(1, width, device=device)
         logits_BWS = torch.randn(1, width, size, generator=generator).to(device)
-        expand = partial(children, trie, level, node_BW, score_BW, logits_BWS, before, most[level])
+        given = (level, node_BW, score_BW, logits_BWS, most[level])
+        by_torch = partial(children, held.trie, partial(filters.before, slots, seen), *given)
+        expand = by_torch if device == "cpu" else partial(kernel(), held, filters, slots, seen, *given)
         _, edge_BM, score_BM = expand()
         both, normaliser, selection = (
             microseconds(run, device, repeats)
             for run in (expand, partial(torch.logsumexp, logits_BWS, -1), partial(best, score_BM, edge_BM, beams))
         )
         steps.append([whole - part for whole, part in zip(both, normaliser, strict=True)])
+        notes[f"by_torch_{level}"] = statistics.median(microseconds(by_torch, device, repeats))
         notes[f"selection_{level}"] = statistics.median(selection)
         notes[f"candidates_{level}"] = float(most[level])
         notes[f"fan_out_times_beams_{level}"] = float(width * int(trie.first_edges[level].diff().max()))
@@ -210,6 +216,13 @@ def constraint(
     least = Cost(flops=0.0, bytes=moved / len(sizes))
     share = None if chip is None else roofline_share((least,), chip, statistics.median(times) / 1e6)
     return {"share": share, "notes": notes, **quantiles(times)}
+
+
+def kernel() -> Callable[..., object]:
+    """Imported where there is a GPU for it."""
+    from nextpage.decoding.children_kernel import fused_children
+
+    return fused_children
 
 
 def microseconds(run: Callable[[], object], device: str, repeats: int) -> list[float]:

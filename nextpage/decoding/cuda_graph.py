@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -19,7 +20,7 @@ from nextpage.decoding.beam_search import Found, check
 from nextpage.decoding.engine import Engine, Prompts
 from nextpage.decoding.filters import PADDING, Filters
 from nextpage.decoding.static_buffers import HeldFilters, HeldTrie, with_room
-from nextpage.decoding.static_search import most_candidates, static_search
+from nextpage.decoding.static_search import Expand, most_candidates, static_search
 from nextpage.decoding.trie import Trie
 
 State = TypeVar("State")
@@ -96,8 +97,8 @@ class GraphSearch(Generic[State]):
         k: int,
         allowed: Tensor | Filters | None = None,
     ) -> Found:
-        """As `beam_search.search`; what is found lies where the prompts do. Raises ValueError for more or longer prompts
-        than there are buckets for."""
+        """As `beam_search.search`; what is found lies where the prompts do. Raises ValueError for more or longer
+        prompts than there are buckets for."""
         batch = len(prompts.lengths)
         check(self._engine, trie, batch, beam_width, k, allowed)
         self._hold(trie)
@@ -165,6 +166,7 @@ class GraphSearch(Generic[State]):
             beam_width=bucket.beam_width,
             k=bucket.k,
             before=None if bucket.excluded is None else partial(self._filters.before, slots, excluded),
+            expand=self._fused(bucket, slots, excluded),
         )
         return Recorded(
             prompts=prompts,
@@ -173,6 +175,15 @@ class GraphSearch(Generic[State]):
             candidates=candidates,
             replay=self._capture(program),
         )
+
+    def _fused(self, bucket: Bucket, slots: Tensor, excluded: Tensor) -> Expand | None:
+        """The Triton kernel on a GPU; None: torch's operators."""
+        if self._device.type != "cuda" or not find_spec("triton"):
+            return None
+        from nextpage.decoding.children_kernel import fused_children
+
+        filters = None if bucket.excluded is None else self._filters
+        return partial(fused_children, self._trie, filters, slots, excluded)
 
 
 def record(program: Program, *, pool: Any) -> Program:

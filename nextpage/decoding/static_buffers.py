@@ -27,6 +27,8 @@ class HeldTrie:
             return tuple(torch.zeros(with_room(len(array)), dtype=array.dtype, device=device) for array in arrays)
 
         self.trie = Trie(sizes=trie.sizes, edge_codes=empty(trie.edge_codes), first_edges=empty(trie.first_edges))
+        *above, last = self.trie.first_edges
+        self.rows = (*map(torch.zeros_like, above[1:]), last, last)  # of level l: first item row of each node of l + 1
         self.take(trie)
 
     def take(self, trie: Trie) -> bool:
@@ -38,6 +40,8 @@ class HeldTrie:
         for held, given in pairs:
             held[: len(given)].copy_(given)
             held[len(given) :] = held[len(given) - 1].clone()  # nodes that do not exist have no children
+        for level in reversed(range(trie.levels - 2)):
+            self.rows[level].copy_(self.rows[level + 1][self.trie.first_edges[level + 1]])
         return True
 
 
@@ -45,7 +49,7 @@ class HeldFilters:
     """The prefix sums of the filters asked for last, each in a slot; slot 0 allows every item."""
 
     def __init__(self, slots: int, items: int, device: torch.device | str) -> None:
-        self._ranks = torch.arange(items + 1, dtype=torch.int32, device=device).repeat(slots + 1, 1)
+        self.ranks = torch.arange(items + 1, dtype=torch.int32, device=device).repeat(slots + 1, 1)
         self._free = list(range(1, slots + 1))
         self._held: OrderedDict[int, tuple[int, Tensor]] = OrderedDict()  # by address, which is no other's meanwhile
 
@@ -58,7 +62,7 @@ class HeldFilters:
         address = rank.data_ptr()
         if address not in self._held:
             slot = self._free.pop() if self._free else self._held.popitem(last=False)[1][0]
-            self._ranks[slot, : len(rank)].copy_(rank)
+            self.ranks[slot, : len(rank)].copy_(rank)
             self._held[address] = slot, rank
         self._held.move_to_end(address)
         return self._held[address][0]
@@ -70,6 +74,6 @@ class HeldFilters:
 
     def before(self, slot_B: Tensor, excluded_BR: Tensor, rows_BM: Tensor) -> Tensor:
         """`Filters.before` by slots, int64 [B]; excluded rows are ascending, padded with `filters.PADDING`."""
-        place_BM = slot_B[:, None] * self._ranks.shape[1] + rows_BM
+        place_BM = slot_B[:, None] * self.ranks.shape[1] + rows_BM
         counted_BM = torch.searchsorted(excluded_BR, rows_BM.contiguous(), out_int32=True)
-        return self._ranks.flatten()[place_BM] - counted_BM
+        return self.ranks.flatten()[place_BM] - counted_BM

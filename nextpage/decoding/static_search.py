@@ -3,7 +3,7 @@
 The same items as `beam_search.search`, which cuts what has died and so waits for the device at every level. Here dead
 beams stay, and the children of all beams of a prompt lie side by side in one row of M candidates. M is a fact of the
 catalogue: W distinct nodes of a level have at most as many children as its W richest nodes. W times the largest number
-of children would be simpler and 2 to 18 times wider (`benchmarks/decoding_gpu.py` prints both); a mask over all codes
+of children would be simpler and several times wider (`benchmarks/decoding_gpu.py` prints both); a mask over all codes
 would look up W · S codes to find the same few. What is left is reading, in runs: a beam's edges are neighbours, and so
 are their codes, their item rows and their places in the filter's prefix sum.
 
@@ -11,6 +11,7 @@ Letters in names and comments: B prompts, W beams, M candidates of a prompt, S c
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -23,6 +24,8 @@ from nextpage.decoding.trie import Trie
 State = TypeVar("State")
 Before = Callable[[Tensor], Tensor]
 """How many allowed items stand before each item row: int32 [B, M] → int32 [B, M]."""
+Expand = Callable[[int, Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor, Tensor]]
+"""`children` of a trie and a filter: level, nodes, scores, logits, M → beams, edges, scores."""
 
 
 def most_candidates(trie: Trie, beam_width: int) -> tuple[int, ...]:
@@ -44,15 +47,18 @@ def static_search(
     beam_width: int,
     k: int,
     before: Before | None = None,
+    expand: Expand | None = None,
 ) -> Found:
     """`search` with `candidates` as `most_candidates` gives them or more, and `before` of the request's filters, such
-    as `Filters.before`. The arguments are not checked: `beam_search.check` does that."""
+    as `Filters.before`. `expand` may do faster what `children` does with trie and filter. The arguments are not
+    checked: `beam_search.check` does that."""
+    expand = expand or partial(children, trie, before)
     frontier = engine.prefill(prompts)
     batch, device = len(frontier.logits), frontier.logits.device
     node_BW = torch.zeros(batch, 1, dtype=torch.int32, device=device)
     score_BW = torch.zeros(batch, 1, device=device)
     for level, most in enumerate(candidates):
-        beam_BM, edge_BM, score_BM = children(trie, level, node_BW, score_BW, frontier.logits, before, most)
+        beam_BM, edge_BM, score_BM = expand(level, node_BW, score_BW, frontier.logits, most)
         last = level == trie.levels - 1
         place_BW = best(score_BM, edge_BM, k if last else beam_width)
         node_BW, score_BW = edge_BM.gather(1, place_BW), score_BM.gather(1, place_BW)
@@ -68,7 +74,7 @@ def static_search(
 
 
 def children(
-    trie: Trie, level: int, node_BW: Tensor, score_BW: Tensor, logits_BWS: Tensor, before: Before | None, most: int
+    trie: Trie, before: Before | None, level: int, node_BW: Tensor, score_BW: Tensor, logits_BWS: Tensor, most: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The children of all beams of a prompt in one row: their beam int64, edge int32 and score, [B, M] each.
 
