@@ -50,6 +50,16 @@ class ParquetSink:
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
+        _keep_names(path.parent)
+
+
+def _keep_names(folder: Path) -> None:
+    """A file is found after a power cut where its folder was synced too."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 class RedisStreamSink:
