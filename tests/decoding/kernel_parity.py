@@ -3,7 +3,6 @@
 import json
 from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,8 +28,8 @@ CHILDREN = [
     # items, codebook sizes, prompts, beams, excluded rows; None: no filter
     (1, (3,), 1, 1, None),
     (300, (40, 300), 2, 5, 0),
-    (500, (6, 7, 8), 3, 9, 4),
-    (900, (4, 5, 6, 7), 2, 30, 16),
+    (500, (6, 7, 8), 3, 9, 60),
+    (900, (4, 5, 6, 7), 2, 30, 200),
 ]
 
 
@@ -59,8 +58,9 @@ def expansion(
     slots = torch.tensor(filters.slots([None, *prefix_rank(allowed)[1:]]))
     own = torch.full((prompts, excluded or 0), PADDING, dtype=torch.int32)
     for prompt in range(prompts if excluded else 0):
-        kept = np.flatnonzero(allowed[prompt]) if prompt else np.arange(items)
-        own[prompt, : excluded - 1] = torch.from_numpy(kept[: excluded - 1].astype(np.int32))
+        kept = torch.arange(items) if prompt == 0 else allowed[prompt].nonzero()[:, 0]
+        drawn = torch.randperm(len(kept), generator=generator)[: excluded - 7]  # the rest is padding
+        own[prompt, : len(drawn)] = kept[drawn].sort().values
     same = []
     for level, (size, most) in enumerate(zip(sizes, most_candidates(trie, beams), strict=True)):
         nodes = len(trie.first_edges[level]) - 1
