@@ -24,8 +24,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from decoding import SIZES, VOCABULARY, LevelLogSoftmax, embedded, held_to_catalogue, qwen2, random_catalogue
+from hugging_face import LevelLogSoftmax, embedded, held_to_catalogue, qwen2
 from transformers import LogitsProcessorList
+from trie import random_catalogue
 
 from nextpage.alignment.generation import Generation
 from nextpage.alignment.log_probs import answer_log_probs
@@ -36,8 +37,10 @@ from nextpage.layouts.answers import lay_out_answers
 from nextpage.layouts.pages import PagesConfig
 from nextpage.models.decoder import CausalDecoder, DecoderConfig
 from nextpage.tokenizers.semantic_ids import SemanticIds
-from nextpage.tokenizers.vocabulary import PAD
+from nextpage.tokenizers.vocabulary import PAD, Vocabulary
 
+ITEMS, SIZES = 27_000, (256, 256, 256)
+VOCABULARY = Vocabulary(SIZES)
 BAR = 10.0
 ERRORS = 4.0
 """Standard errors that mean log-probabilities may lie apart."""
@@ -95,7 +98,7 @@ def make_generation(layers: int, prompt: int) -> tuple[Generation, SemanticIds]:
     config = DecoderConfig(vocabulary_size=VOCABULARY.size, level_ranges=ranges, layers=layers)
     decoder = CausalDecoder(config).eval().requires_grad_(False)
     decoder.embed_tokens.weight *= 5
-    table = random_catalogue(np.random.default_rng(0))
+    table = random_catalogue(ITEMS, SIZES)
     tokens = VOCABULARY.tokens(table.codes)
     generation = Generation(
         model=decoder, trie=Trie.build(table), item_tokens=tokens, layout=PagesConfig(), prompt_items=prompt
@@ -132,7 +135,7 @@ def ours(by: Generation, *, constrained: bool) -> dict[str, Draw]:
 def hugging_face(generation: Generation, table: SemanticIds, *, constrained: bool) -> dict[str, Draw]:
     """`generate` called for each rollout, for each prompt, or once."""
     model, by = qwen2(generation.model), generation
-    processors = LogitsProcessorList([LevelLogSoftmax(), *([held_to_catalogue(table, 1)] if constrained else [])])
+    processors = LogitsProcessorList([LevelLogSoftmax(SIZES), *([held_to_catalogue(table, 1)] if constrained else [])])
 
     def generate(read: torch.Tensor, number: int) -> torch.Tensor:
         return model.generate(
