@@ -11,8 +11,8 @@ is chosen. Weights, prompts and catalogues are random (seed 0), catalogues at 3 
 items and is shared, and 200 seen items of each request's own. Each engine has the same weights, prompts and beams;
 `same` is the share of Hugging Face's items that an engine finds too, and `times` its requests/s over Hugging Face's.
 After a call that is not counted, calls are repeated for `--seconds`, three at least; so a p99 of a slow cell is its
-slowest call. What is not run, and why, is listed: what would take more than `--most-seconds` a call by its FLOPs (30 G/s
-a thread are assumed) or more than `--most-gb`, what an engine cannot do, what the budget did not reach; and what failed.
+slowest call. What is not run is listed with the reason: what would take more than `--most-seconds` a call by its FLOPs
+(30 G/s a thread) or more than `--most-gb`, what an engine cannot do, what the budget did not reach; and what failed.
 """
 
 import argparse
@@ -240,6 +240,7 @@ class Bench:
         if why := self.limits.refusal(cell, name):
             return Row(cell=cell, engine=name, not_run=why), None
         try:
+            torch.set_num_threads(1 if name.startswith("onnx") else self.limits.threads)  # else the two fight for cores
             asked, run = prompts_of(cell), self._searching(cell, name)
             wall, cpu = timed(lambda: run(asked), self.limits.seconds)
             p50, p95, p99 = np.percentile(wall, (50, 95, 99)).tolist()
@@ -311,7 +312,6 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
     chosen = {
         "model": arguments.models,
         "context": arguments.contexts,
