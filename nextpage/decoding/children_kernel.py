@@ -71,9 +71,8 @@ def _kernel(  # type: ignore[no-untyped-def]
         rank = ranks + tl.load(slots + prompt) * ranked
         allowed = tl.load(rank + high) - tl.load(rank + low)
         own = excluded + prompt * excluding
-        allowed -= _count(own, excluding, excluded_bits, high, False) - _count(
-            own, excluding, excluded_bits, low, False
-        )
+        allowed -= _count(own, excluding, excluded_bits, high, False)
+        allowed += _count(own, excluding, excluded_bits, low, False)
         alive = alive & (allowed > 0)
     at = prompt * most + place
     tl.store(beam_out + at, beam.to(tl.int64), mask=inside)
