@@ -59,6 +59,7 @@ def test_known_user_gets_the_models_items_with_release_and_request_id(server: Se
         "release": {"name": "standin-1", "hash": "c0ffee"},
         "degraded": False,
         "reason": None,
+        "invalid_items": 0,
     }
 
 
