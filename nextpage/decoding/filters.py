@@ -19,23 +19,6 @@ PADDING = torch.iinfo(torch.int32).max
 """Stands after every row, so it is counted before none."""
 
 
-def intersection(*filters: Tensor | None) -> Tensor | None:
-    """What all filters allow. Each bool [I] or [B, I], or None → bool [B, I], or None where all are None."""
-    joined: Tensor | None = None
-    for allowed in filters:
-        if allowed is not None:
-            rows = allowed if allowed.ndim == 2 else allowed[None]
-            joined = rows if joined is None else joined & rows
-    return joined
-
-
-def excluding(rows: Tensor, items: int) -> Tensor:
-    """All items but a prompt's own list (seen, blocked). rows int [B, R], -1 padded → bool [B, I]"""
-    spare = torch.where(rows < 0, items, rows).long()  # padding falls into one column more, which is cut off
-    allowed = torch.ones(len(rows), items + 1, dtype=torch.bool, device=rows.device)
-    return allowed.scatter_(1, spare, False)[:, :items]
-
-
 def prefix_rank(allowed: Tensor) -> Tensor:
     """Number of allowed items before each row. bool [..., I] → int32 [..., I + 1]"""
     rank = allowed.new_zeros(*allowed.shape[:-1], allowed.shape[-1] + 1, dtype=torch.int32)

@@ -3,14 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nextpage.decoding.filters import Filters, ItemFilter, excluding, intersection, prefix_rank
-
-
-@settings(deadline=None)
-@given(st.lists(st.lists(st.integers(-1, 6), min_size=3, max_size=3), min_size=1, max_size=4))
-def test_excluding_drops_exactly_the_listed_items_and_ignores_padding(rows: list[list[int]]) -> None:
-    allowed = excluding(torch.tensor(rows), 7)
-    assert allowed.tolist() == [[item not in listed for item in range(7)] for listed in rows]
+from nextpage.decoding.filters import Filters, ItemFilter, prefix_rank
 
 
 @settings(deadline=None)
@@ -21,16 +14,6 @@ def test_a_range_of_rows_has_an_allowed_item_iff_its_rank_rises(data: st.DataObj
     for low in range(6):
         for high in range(low, 7):
             assert (rank[:, high] > rank[:, low]).tolist() == allowed[:, low:high].any(dim=1).tolist()
-
-
-def test_intersection_joins_filters_of_all_and_of_single_prompts() -> None:
-    stock = torch.tensor([True, True, False, True])
-    seen = excluding(torch.tensor([[0], [3]]), 4)
-    assert intersection(stock, None, seen).tolist() == [[False, True, False, True], [True, True, False, False]]
-
-
-def test_no_filter_at_all_stays_none() -> None:
-    assert intersection(None, None) is None
 
 
 ROW = st.integers(0, 6)
