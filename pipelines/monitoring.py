@@ -47,7 +47,7 @@ def monitoring(
     """
     serving = acting(served(uri=release, rollout=rollout, settings=settings), "find the release that serves")
     recipe = serving.outputs["recipe"]
-    with dsl.If(serving.outputs["found"] == True, name="where one serves"):  # noqa: E712 - KFP's own operator
+    with dsl.If(serving.outputs["Output"] == True, name="where one serves"):  # noqa: E712 - KFP's own operator
         ingested = ingest(source=source, options=source_options)
         ingested.set_caching_options(False).set_display_name("ingest the newest log")
         validated = validate(recipe=recipe, raw=ingested.outputs["raw"], engine=data_engine)
@@ -66,6 +66,7 @@ def monitoring(
         retrained = retrain(
             findings=watched.outputs["findings"],
             recipe=recipe,
+            release=serving.outputs["release"],
             source=source,
             source_options=source_options,
             data_engine=data_engine,
@@ -73,7 +74,6 @@ def monitoring(
             further=retraining,
             endpoint=endpoint,
             cooldown_days=cooldown_days,
-            moving=serving.outputs["moving"],
         )
         retrained.set_caching_options(False).set_display_name("retrain where it drifted")
         kubernetes.add_pod_label(retrained, "access-ml-pipeline", "true")

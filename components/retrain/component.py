@@ -9,6 +9,7 @@ from components.images import CONTROL
 def retrain(
     findings: dsl.Input[dsl.Artifact],
     recipe: dsl.Input[dsl.Artifact],
+    release: dsl.Input[dsl.Model],
     card: dsl.Output[dsl.Markdown],
     metrics: dsl.Output[dsl.Metrics],
     source: str = "completejourney",
@@ -18,13 +19,13 @@ def retrain(
     further: dict = {},  # noqa: B006 - KFP reads the default from the signature
     endpoint: str = "",
     cooldown_days: float = 7.0,
-    moving: bool = False,
 ) -> None:
     """Start the recommender pipeline where the monitor found drift; see components/retrain/README.md.
 
     Args:
         findings: The monitor's findings.
         recipe: The recipe to learn by, YAML.
+        release: The release that serves; none is made while another one is being rolled out beside it (`moving`).
         card: What was decided and why, and a link to the run.
         metrics: Columns that drifted, whether a run was started, seconds.
         source: Where the log comes from; a parameter of the run, as the next three.
@@ -34,7 +35,6 @@ def retrain(
         further: The run's other parameters; they win.
         endpoint: Kubeflow Pipelines' API. Empty: this is no cluster, and the card says what to run.
         cooldown_days: Days between the beginnings of two retrainings.
-        moving: Whether a release is being rolled out, so that none is made beside it.
     """
     import json
     from datetime import UTC, datetime, timedelta
@@ -46,6 +46,7 @@ def retrain(
     from components.retrain.step import retrain as retrain_once
 
     found = json.loads(Path(findings.path).read_text())
+    moving = bool(release.metadata.get("moving"))
     rule = {"now": datetime.now(UTC), "cooldown": timedelta(days=cooldown_days), "moving": moving}
     arguments = {
         "source": source,

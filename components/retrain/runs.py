@@ -1,6 +1,7 @@
 """Retraining runs in Kubeflow Pipelines: which there are, one more, one less.
 
-By the API's generated client and not by `kfp.Client`, whose calls have no time limit.
+By the API's generated client and not by `kfp.Client`: its calls have no time limit, and within a step it cannot be
+imported.
 """
 
 import json
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import kfp_server_api as api
-from kfp.client import ServiceAccountTokenVolumeCredentials
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, MaxRetryError, NewConnectionError
 
 from components.processes import NAMESPACE
@@ -64,9 +64,9 @@ class KubeflowRuns:
     def __init__(self, endpoint: str, *, waits_s: tuple[float, ...] = WAITS_S, timeout_s: float = TIMEOUT_S) -> None:
         settings = api.Configuration(host=endpoint.rstrip("/"))
         if TOKEN.is_file():
-            settings.api_key |= {"authorization": "told anew before each call"}
-            settings.api_key_prefix |= {"authorization": "Bearer"}
-            settings.refresh_api_key_hook = ServiceAccountTokenVolumeCredentials(str(TOKEN)).refresh_api_key_hook
+            settings.api_key_prefix["authorization"] = "Bearer"
+            settings.refresh_api_key_hook = _read_token
+            _read_token(settings)
         client = api.ApiClient(settings)
         self._runs, self._experiments = api.RunServiceApi(client), api.ExperimentServiceApi(client)
         self._pipelines = api.PipelineServiceApi(client)
@@ -148,6 +148,11 @@ class KubeflowRuns:
                 print(f"Kubeflow Pipelines: {status or type(error).__name__}, asked again in {wait:.0f} s", flush=True)
                 time.sleep(wait)
         raise AssertionError
+
+
+def _read_token(settings: api.Configuration) -> None:
+    """Called before each call: tokens are renewed in their file."""
+    settings.api_key["authorization"] = TOKEN.read_text().strip()
 
 
 def _filter(operation: str, name: str) -> str:

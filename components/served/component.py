@@ -1,7 +1,5 @@
 """The served step as a KFP component."""
 
-from typing import NamedTuple
-
 from kfp import dsl
 
 from components.images import CONTROL
@@ -16,20 +14,20 @@ def served(
     uri: str = "",
     rollout: str = "",
     settings: str = "",
-) -> NamedTuple("Served", [("found", bool), ("moving", bool)]):  # type: ignore[valid-type]
+) -> bool:
     """Bring the release that serves now; see components/served/README.md.
 
+    Whether there is one. It is the one output that is a value, for the local runner reads no other in a condition.
+
     Args:
-        release: The release folder; empty where none serves.
+        release: The release folder; empty where none serves. Its metadata say whether another one is being rolled out
+            beside it: `moving`.
         recipe: Its recipe with the overrides, YAML.
         card: Which release it is.
         metrics: Whether there is one, seconds and peak memory.
         uri: Where it lies. Empty: where the rollout says.
         rollout: The rollout's settings, YAML or JSON text; empty: none.
         settings: Overrides of the recipe, "section.key=value" each, apart by spaces.
-
-    Returns:
-        Whether any release serves, and whether another one is being rolled out beside it.
     """
     from pathlib import Path
 
@@ -43,4 +41,5 @@ def served(
     metrics.log_metric("found", float(found.found))
     metrics.log_metric("seconds", cost.seconds)
     metrics.log_metric("peak_memory_mb", cost.peak_memory_mb)
-    return (found.found, found.moving)
+    release.metadata["moving"] = found.moving
+    return found.found

@@ -21,6 +21,8 @@ class KubeflowPipelines:
         self.runs: list[dict[str, Any]] = []
         self.faults: dict[tuple[str, str], list[int | str]] = {}
         self.calls: list[tuple[str, str]] = []
+        self.authorization: set[str | None] = set()
+        self.namespace = ""  # of the only profile; empty: Kubeflow has no profiles
         self.made_late: list[dict[str, Any]] = []
         self.versions, self._lock = versions, threading.Lock()
         server = self
@@ -58,6 +60,7 @@ class KubeflowPipelines:
         end = url.path.rpartition("/")[2]
         with self._lock:
             self.calls.append((method, end))
+            self.authorization.add(request.headers.get("Authorization"))
             faults = self.faults.get((method, end), [])
             fault = faults.pop(0) if faults else None
             if isinstance(fault, int):
@@ -75,7 +78,9 @@ class KubeflowPipelines:
         self, method: str, end: str, path: str, query: dict[str, list[str]], body: dict[str, Any], *, late: bool
     ) -> dict[str, Any] | None:
         if end == "healthz":
-            return {"multi_user": False}
+            return {"multi_user": bool(self.namespace)}
+        if end in ("experiments", "pipelines"):
+            assert query.get("namespace", [""]) == [self.namespace]
         if end == "experiments":
             return {"experiments": [{"experiment_id": "e1", "display_name": "nextpage"}]}
         if end == "pipelines":

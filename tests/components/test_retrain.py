@@ -168,6 +168,17 @@ def test_looks_at_one_time_leave_one_run(kubeflow: KubeflowPipelines) -> None:
     assert [outcome.run for outcome in outcomes if outcome.run].count(active["run_id"]) == 1
 
 
+def test_where_kubeflow_has_profiles_runs_are_of_the_pods_own_with_its_token(
+    kubeflow: KubeflowPipelines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kubeflow.namespace = "team"
+    for name, text in (("TOKEN", "s3cret\n"), ("NAMESPACE", "team\n")):
+        (tmp_path / name).write_text(text)
+        monkeypatch.setattr(f"components.retrain.runs.{name}", tmp_path / name)
+    assert look(kubeflow).run == "r0"
+    assert kubeflow.authorization == {"Bearer s3cret"}
+
+
 def test_a_pipeline_that_is_not_there_is_named(kubeflow: KubeflowPipelines) -> None:
     kubeflow.versions = 0
     with pytest.raises(RuntimeError, match="no pipeline 'nextpage-recommender': install the chart"):
@@ -180,6 +191,7 @@ def test_the_component_gives_the_run_its_log_and_recipe_and_links_to_it(
     (tmp_path / "findings").write_text(json.dumps(DRIFT))
     (tmp_path / "recipe").write_text("name: mine\n")
     given: dict[str, Any] = {name: dsl.Artifact(uri=str(tmp_path / name)) for name in ("findings", "recipe")}
+    given |= {"release": dsl.Model(uri=str(tmp_path), metadata={"moving": False})}
     given |= {"card": dsl.Markdown(uri=str(tmp_path / "card")), "metrics": dsl.Metrics()}
     given |= {"source": "columns", "source_options": '{"map": "log.yaml"}', "further": {"webhook": "https://h"}}
 
@@ -201,3 +213,7 @@ def test_the_component_gives_the_run_its_log_and_recipe_and_links_to_it(
     assert "# Retraining: started" in (tmp_path / "card").read_text()
     assert "[The run](#/runs/details/r0)" in (tmp_path / "card").read_text()
     assert (given["metrics"].metadata["started"], given["metrics"].metadata["drifted"]) == (1.0, 2.0)
+
+    given["release"].metadata["moving"] = True
+    retrain_component.python_func(**given, endpoint=kubeflow.endpoint)
+    assert "a release is being rolled out: it is judged first" in (tmp_path / "card").read_text()

@@ -64,7 +64,7 @@ def test_the_rollout_says_which_one_serves_and_whether_another_comes_up(
 
 @dsl.pipeline(name="finding")
 def finding() -> bool:
-    return served().outputs["found"]
+    return served().outputs["Output"]
 
 
 def test_that_none_serves_is_said_and_fails_nothing(tmp_path: Path) -> None:

@@ -250,7 +250,7 @@ def test_the_pipeline_that_watches_holds_what_serves_against_the_newest_log_and_
     assert json_format.ParseDict(watching, pipeline_spec_pb2.PipelineSpec()).pipeline_info.name == "nextpage-monitoring"
     root = watching["root"]["dag"]["tasks"]
     condition = root["condition-1"]["triggerPolicy"]["condition"]
-    assert condition.endswith("['pipelinechannel--served-found'] == true")
+    assert condition.endswith("['pipelinechannel--served-Output'] == true")
     tasks = watching["components"]["comp-condition-1"]["dag"]["tasks"]
     assert not any(task.get("cachingOptions", {}).get("enableCache") for task in {**root, **tasks}.values())
     read = tasks["monitor"]["inputs"]["artifacts"]
