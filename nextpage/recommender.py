@@ -83,7 +83,7 @@ class Rankings:
 
 
 class Recommender:
-    """The model of a release, and the catalogue whose items it names: the release's own until it is swapped."""
+    """The model of a release, and the catalogue whose items it names, where it is not asked for another's."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class Recommender:
 
     @property
     def semantic_ids(self) -> SemanticIds:
-        """Of the catalogue that is served now."""
+        """Of the release's own catalogue."""
         return self.catalogue.semantic_ids
 
     def cache_prompts(self, most_bytes: int, slack: int = 64) -> None:
@@ -126,7 +126,7 @@ class Recommender:
         """At most k distinct items for each query, best first, all allowed; fewer where fewer exist.
 
         An answer does not depend on the queries beside it: those that need a wider beam are searched apart. All are of
-        one catalogue, by default that of the moment; who asks with filters says whose rows they are.
+        one catalogue, by default the release's own.
         """
         catalogue = catalogue or self.catalogue
         answers: list[list[Recommendation]] = [[] for _ in queries]

@@ -157,11 +157,12 @@ def serve(
     release: Folder,
     features: Annotated[Path | None, typer.Option(help="The features folder; by default the one beside it.")] = None,
     port: Annotated[int, typer.Option(help="REST; gRPC takes the next one.")] = 8080,
+    catalogue: Annotated[Path | None, typer.Option(help="Folder to watch for other catalogues of the release.")] = None,
 ) -> None:
     """Serve a release with KServe on 127.0.0.1: v1 and v2, REST and gRPC."""
     from pipelines.serving import serve_locally
 
-    serve_locally(release, _features(release, features), port)
+    serve_locally(release, _features(release, features), port, catalogue)
 
 
 @app.command()

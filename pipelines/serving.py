@@ -9,13 +9,13 @@ from nextpage.release import FeatureService, read_manifest
 from serving.history import InProcessHistory, history_of
 
 
-def serve_locally(release: Path, features: Path, port: int) -> None:
+def serve_locally(release: Path, features: Path, port: int, catalogue: Path | None = None) -> None:
     """Serve on 127.0.0.1 until interrupted; exposures and feedback go to `events/` beside the release."""
     from serving.server import ServerConfig, serve
 
     online = _online(release, features)
     service = FeatureService(name=read_manifest(release).feature_service.name, hash=online.service_hash)
-    config = ServerConfig(http_port=port, grpc_port=port + 1, events=release.parent / "events")
+    config = ServerConfig(http_port=port, grpc_port=port + 1, events=release.parent / "events", catalogue=catalogue)
     serve(release, config, InProcessHistory(online.history, service))
 
 

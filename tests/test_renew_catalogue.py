@@ -5,12 +5,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from nextpage.catalogue_folder import CatalogueRefused, load_catalogue, read_catalogue_manifest
 from nextpage.decoding.served_catalogue import ServedCatalogue
 from nextpage.recommender import Query, Recommender, load_recommender
 from nextpage.renew_catalogue import read_items, renew_catalogue
+from pipelines.cli import app
 from tests.releases import ITEMS, items, semantic_ids, write_release
 
 LEAVING = ["i003", "i007", "i050"]
@@ -98,6 +101,23 @@ def test_rows_of_known_items_are_replaced_and_orders_stay_where_none_are_told(re
     assert rows["a"] == {"item_id": "a", "text": "new a", "category": "c9", "orders": 0}
     assert rows["i021"] == former["i021"]
     assert list(rows) == catalogue.semantic_ids.item_ids.tolist()
+
+
+def test_the_command_line_seals_what_two_tables_say_and_names_what_is_wrong(release: Path, folder: Path) -> None:
+    arriving, leaving = release.parent / "new.csv", release.parent / "gone.parquet"
+    arriving.write_text("item_id,text,category\n007,a licence,c1\n")
+    pq.write_table(pa.table({"item_id": LEAVING}), leaving)
+    asked = ["catalogue", str(release), str(arriving), "--output", str(folder)]
+    done = CliRunner().invoke(app, [*asked, "--leaving", str(leaving)])
+    assert done.exit_code == 0, done.output
+    manifest = read_catalogue_manifest(folder)
+    assert manifest is not None
+    assert (manifest.items, manifest.departed) == (ITEMS - 2, 3)
+    assert manifest.hash in done.output
+    arriving.write_text("item_id,colour\n008,red\n")
+    refused = CliRunner().invoke(app, asked)
+    assert refused.exit_code == 1
+    assert "column 'colour' is none of" in refused.output
 
 
 def test_item_ids_of_a_csv_are_text(tmp_path: Path) -> None:
