@@ -9,12 +9,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from serving.rollout import envoy_config
 from serving.rollout.errors import Busy, ReleaseRejected, RolloutRefused
-from serving.rollout.file_ledger import FileLedger
+from serving.rollout.file_ledger import FileLedger, HeldFile
 from serving.rollout.local import Local
 from serving.rollout.processes import Processes, free_port
 from serving.rollout.release import Release
@@ -23,6 +25,7 @@ from serving.rollout.smoke import Prediction
 from serving.rollout.state import State
 from tests.serving.rollout import stub_server
 from tests.serving.rollout.conftest import a_release
+from tests.serving.rollout.test_crash import Died
 
 PATH = "/v1/models/shop:predict"
 
@@ -69,8 +72,12 @@ class Machine:
             answer.json()["predictions"][0]["release"]["name"] if answer.status_code == 200 else str(answer.status_code)
         )
 
+    def ask_once(self, arm: str) -> str:
+        ((release, _),) = self.asked(1, arm).items()
+        return release
+
     def asked(self, times: int, arm: str = "") -> Counter[str]:
-        with httpx.Client(timeout=10.0) as client:
+        with httpx.Client(timeout=10.0, verify=False) as client:
             return Counter(self.ask(client, arm) for _ in range(times))
 
 
@@ -155,11 +162,56 @@ def test_the_next_process_finds_what_runs_and_starts_what_died(machine: Machine)
     assert machine.asked(10, "treatment") == {"r2": 10}
 
     os.kill(before["envoy"], signal.SIGKILL)
-    with pytest.raises(httpx.ConnectError):
+    with pytest.raises(httpx.NetworkError):  # reset where it was just being ended, refused from then on
         machine.asked(1)
     machine.process().resume()
     assert machine.asked(10, "treatment") == {"r2": 10}
     assert machine.pid("r1") == before["r1"]
+
+
+def dies_after(steps: int, patch: pytest.MonkeyPatch) -> None:
+    """Of all that a rollout here does to files and processes."""
+    left = iter(range(steps))
+
+    def mortal(real: Callable[..., Any]) -> Callable[..., Any]:
+        def step(*told: Any, **named: Any) -> Any:
+            if next(left, None) is None:
+                raise Died
+            return real(*told, **named)
+
+        return step
+
+    for owner, name in ((HeldFile, "write"), (envoy_config, "replace"), (Processes, "stop")):
+        patch.setattr(owner, name, mortal(getattr(owner, name)))
+
+
+def test_a_promotion_that_dies_at_any_step_is_not_begun_or_is_done_by_the_next(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.process().start(a_local_release("r0"))
+    for steps in range(50):
+        old, new, lived = f"r{steps}", f"r{steps + 1}", True
+        machine.process().start(a_local_release(new))
+        machine.process().ramp(new, 50)
+        with monkeypatch.context() as patch:
+            dies_after(steps, patch)
+            try:
+                machine.process().promote(new)
+            except Died:
+                lived = False
+        assert machine.ask_once("treatment") == new  # meanwhile
+        assert machine.ask_once("control") in (old, new)
+        state = machine.process().resume()
+        assert state.shares in ({old: 50, new: 50}, {new: 100})
+        assert machine.ask_once("control") == (new if state.candidate is None else old)
+        state = machine.process().promote(new)
+        assert [outcome.release for outcome in state.past].count(new) == 1
+        assert machine.ask_once("control") == machine.ask_once("treatment") == new
+        assert Processes(machine.folder / "processes").names() == ["envoy", new]
+        if lived:
+            assert steps > 5
+            return
+    raise AssertionError("more than 50 steps")
 
 
 def test_what_was_started_outlives_the_process_that_started_it(machine: Machine) -> None:
