@@ -22,6 +22,9 @@ Options = Annotated[str, typer.Option("--data-options", help='Options of the sou
 Rollout = Annotated[
     str, typer.Option(help="YAML file of a rollout (components/deploy/README.md); empty: no deployment.")
 ]
+Parameters = Annotated[
+    list[str] | None, typer.Option("--parameter", help="Another field of the run form, name=value; may be repeated.")
+]
 Folder = Annotated[Path, typer.Argument(help="The release folder.", exists=True, file_okay=False)]
 
 
@@ -33,6 +36,7 @@ def run(
     data_options: Options = "{}",
     settings: Settings = None,
     rollout: Rollout = "",
+    parameters: Parameters = None,
     full: Annotated[bool, typer.Option("--full", help="Train three times as long as the demo.")] = False,
     runs: Annotated[Path, typer.Option(help="Where run folders lie.")] = Path("runs"),
 ) -> None:
@@ -46,6 +50,7 @@ def run(
         "release_name": name,
         "rollout": _text(rollout),
         "checkpoints": str((folder / "checkpoints").absolute()),
+        **_fields(parameters),
     }
     try:
         done = run_locally(folder, arguments)
@@ -137,6 +142,7 @@ def submit(
     data_options: Options = "{}",
     settings: Settings = None,
     rollout: Rollout = "",
+    parameters: Parameters = None,
     experiment: Annotated[str, typer.Option(help="Experiment in the UI.")] = "nextpage",
     namespace: Annotated[str | None, typer.Option(help="Profile, where Kubeflow has many users.")] = None,
     token: Annotated[
@@ -147,7 +153,7 @@ def submit(
     from pipelines.compiler import submit_run
 
     arguments = _arguments(recipe, data, data_options, settings or [])
-    arguments |= {"release_name": name, "rollout": _text(rollout)}
+    arguments |= {"release_name": name, "rollout": _text(rollout), **_fields(parameters)}
     started = submit_run(host, name, arguments, experiment=experiment, namespace=namespace, token=token)
     typer.echo(started)
 
@@ -254,6 +260,14 @@ def inspect(release: Folder) -> None:
 def _arguments(recipe: str, data: str, options: str, settings: list[str]) -> dict[str, Any]:
     """Pipeline parameters."""
     return {"recipe": _text(recipe), "source": data, "source_options": options, "settings": " ".join(settings)}
+
+
+def _fields(given: list[str] | None) -> dict[str, Any]:
+    """Fields that have no option of their own, whole numbers as such."""
+    fields = dict(one.partition("=")[::2] for one in given or [])
+    if nameless := [one for one in given or [] if "=" not in one]:
+        raise typer.BadParameter(f"{nameless[0]!r} is no name=value: --parameter data_engine=spark")
+    return {name: int(value) if value.isdecimal() else value for name, value in fields.items()}
 
 
 def _text(named: str) -> str:

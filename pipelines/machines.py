@@ -13,6 +13,7 @@ CLAIM, CHECKPOINTS = "nextpage-checkpoints", "/checkpoints"
 """The chart's claim, and where TrainJobs mount it too."""
 RECORDS_CLAIM, RECORDS = "nextpage-records", "/records"
 """Of rollouts: what was registered, every verdict, and the event log where it is a folder."""
+STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL")
 
 
 def at_checkpoints(task: PipelineTask) -> PipelineTask:
@@ -29,9 +30,10 @@ def run_at(task: PipelineTask, placed: Mapping[str, Any]) -> None:
 
 
 def acting(task: PipelineTask, title: str) -> PipelineTask:
-    """A step of a rollout: it reads and writes the records, reads events, and is never cached."""
+    """A step of a rollout: it reads and writes records and releases, reads events, and is never cached."""
     kubernetes.mount_pvc(task, pvc_name=RECORDS_CLAIM, mount_path=RECORDS)
     secret_env(task, "nextpage-redis", password="NEXTPAGE_REDIS_PASSWORD")
+    secret_env(task, "nextpage-store", **{key: key for key in STORE_KEYS})
     return task.set_caching_options(False).set_display_name(title)
 
 

@@ -10,6 +10,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 
 from components.images import CONTROL, DATA, TRAIN
 from pipelines.compiler import compile_pipelines
+from pipelines.machines import STORE_KEYS
 
 STEPS = {
     "configure",
@@ -235,7 +236,10 @@ def test_steps_of_a_rollout_keep_records_on_the_claim_and_may_read_events_in_red
     for name in acting:
         (claim,) = executors[name]["pvcMount"]
         assert (claim["constant"], claim["mountPath"]) == ("nextpage-records", "/records"), name
-        assert secrets(executors[name]) == {("nextpage-redis", "password", "NEXTPAGE_REDIS_PASSWORD")}, name
+        assert secrets(executors[name]) == {
+            ("nextpage-redis", "password", "NEXTPAGE_REDIS_PASSWORD"),
+            *(("nextpage-store", key, key) for key in STORE_KEYS),
+        }, name
 
 
 def test_the_feature_store_of_a_cluster_is_named_by_a_secret(on_kubernetes: dict[str, Any]) -> None:

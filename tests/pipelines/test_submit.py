@@ -65,6 +65,7 @@ def test_submit_sends_the_pipeline_with_its_parameters_and_says_where_the_run_is
 ) -> None:
     host, handler = api
     words = ["submit", "--host", host, "--name", "tuesday", "--token", "s3cret", "--set", "training.steps=10"]
+    words += ["--parameter", "nodes=4", "--parameter", "data_engine=spark"]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
     assert f"{host}/#/runs/details/r42" in result.output
@@ -77,4 +78,5 @@ def test_submit_sends_the_pipeline_with_its_parameters_and_says_where_the_run_is
     assert parameters["release_name"] == "tuesday"
     assert parameters["settings"] == "training.steps=10"
     assert parameters["recipe"] == "genrec"
+    assert (parameters["nodes"], parameters["data_engine"]) == (4, "spark")
     assert handler.authorization == ["Bearer s3cret"]
