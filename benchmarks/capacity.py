@@ -41,7 +41,7 @@ def main() -> None:
     repeats, seconds = (2, 2.0) if args.quick else (9, 10.0)
     with tempfile.TemporaryDirectory() as scratch:
         release = write_random_release(Path(scratch) / "small", WORKLOAD.items)
-        machine = measure(load_recommender(release), repeats)
+        machine = measure(load_recommender(release, engine=None), repeats)
         print(
             f"chip: {machine.chip.flops / 1e9:.0f} GFLOP/s bf16, {machine.chip.bandwidth / 1e9:.1f} GB/s; "
             f"share of the roofline {machine.share:.2f}, {1000 * machine.batch_s:.1f} ms a batch, "

@@ -1,6 +1,8 @@
 """Plans follow from their demand: by structure, for what a machine does in a second is no test's to say."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ from serving.server import ServerConfig
 WORKLOAD = workload_of(read_recipe("genrec"), items=100_000)
 DEMAND = Demand(users=1_000_000, requests=400.0, p99_s=0.2)
 MACHINE = MACHINES["cpu"]
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "capacity.md"
 
 
 def test_the_workload_is_the_recipes_release() -> None:
@@ -46,6 +49,17 @@ def test_a_batch_takes_the_roofline_over_its_share_and_what_is_beside_it() -> No
     narrow = replace(slow, chip=Chip(flops=1e30, bandwidth=1e9))
     assert narrow.seconds(WORKLOAD, 8) < 3 * narrow.seconds(WORKLOAD, 1)  # weights are read once for all
     assert replace(slow, share=0.5).seconds(WORKLOAD, 3) == pytest.approx(2 * slow.seconds(WORKLOAD, 3))
+
+
+def test_the_figures_of_a_cpu_are_held_to_what_was_measured() -> None:
+    """The page's table: what its machine served, and what the formulas say of it now."""
+    rows = re.findall(r"^\| (\d+) \| ([\d.]+) \| ([\d.]+) \|$", PAGE.read_text(), re.MULTILINE)
+    assert [int(clients) for clients, *_ in rows] == [1, 8, 32]
+    shop = workload_of(read_recipe("genrec"), items=27_007)
+    for clients, measured, foretold in rows:
+        rate = int(clients) / MACHINE.seconds(shop, int(clients))
+        assert float(foretold) == pytest.approx(rate, abs=0.06), "the page says another figure than the formulas"
+        assert rate == pytest.approx(float(measured), rel=0.2)
 
 
 def test_replicas_carry_the_load_and_one_may_go() -> None:
