@@ -22,6 +22,9 @@ from scipy.special import ndtri
 
 from nextpage.gates import Verdict
 
+ROUNDING = 0.01
+"""Of probabilities in bfloat16: a release that is asked its own log again has weights of 1.005, not 1."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class OffPolicyConfig:
@@ -129,7 +132,7 @@ def _says_nothing(estimate: OffPolicyEstimate, config: OffPolicyConfig) -> list[
             f"the log is worth {estimate.effective_rows:,.0f} rows of the new release's own, {config.fewest:,.0f} are "
             "asked: the two choose too differently, let the logging release explore more"
         )
-    if abs(estimate.mean_weight - 1) > 4 * estimate.mean_weight_error + 1e-9 and not estimate.cut:
+    if abs(estimate.mean_weight - 1) > 4 * estimate.mean_weight_error + ROUNDING and not estimate.cut:
         reasons.append(
             f"the weights' mean is {estimate.mean_weight:.3f} ± {estimate.mean_weight_error:.3f}, it should be 1: the "
             "logged probabilities are not those that chose, or some items could never be shown"
