@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
+from threading import Lock
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -69,7 +70,7 @@ class Recorded:
 
 
 class GraphSearch(Generic[State]):
-    """`search` by recorded graphs. One at a time: requests share the buffers."""
+    """`search` by recorded graphs. Requests share the buffers, so threads wait for one another."""
 
     def __init__(
         self,
@@ -83,6 +84,7 @@ class GraphSearch(Generic[State]):
         self._engine, self._device, self._config = engine, torch.device(device), config
         self._capture = capture or partial(record, pool=torch.cuda.graph_pool_handle())
         self._recorded: OrderedDict[Bucket, Recorded] = OrderedDict()
+        self._lock = Lock()
         self._source: Trie | None = None
         self._trie: HeldTrie
         self._filters: HeldFilters
@@ -101,25 +103,28 @@ class GraphSearch(Generic[State]):
         prompts than there are buckets for."""
         batch = len(prompts.lengths)
         check(self._engine, trie, batch, beam_width, k, allowed)
-        self._hold(trie)
-        filters = self._on_device(allowed, batch)
-        bucket = Bucket(
-            batch=_next(self._config.batches, batch, "prompts"),
-            length=_next(self._config.lengths, prompts.tokens.shape[1], "positions"),
-            levels=prompts.tokens.shape[2] if prompts.tokens.ndim == 3 else None,
-            beam_width=beam_width,
-            k=k,
-            excluded=None if filters is None else _power_of_two(filters.excluded.shape[1]),
-        )
-        recorded = self._record(bucket)
-        _fill(recorded.prompts.tokens, prompts.tokens, 0)
-        _fill(recorded.prompts.lengths, prompts.lengths, 0)
-        if filters is not None:
-            _fill(recorded.slots, torch.tensor(self._filters.slots(filters.ranks)), 0)
-            _fill(recorded.excluded, filters.excluded, PADDING)
-        found = recorded.replay()
-        home = prompts.lengths.device
-        return Found(rows=found.rows[:batch].to(home, copy=True), log_prob=found.log_prob[:batch].to(home, copy=True))
+        with self._lock:
+            self._hold(trie)
+            filters = self._on_device(allowed, batch)
+            bucket = Bucket(
+                batch=_next(self._config.batches, batch, "prompts"),
+                length=_next(self._config.lengths, prompts.tokens.shape[1], "positions"),
+                levels=prompts.tokens.shape[2] if prompts.tokens.ndim == 3 else None,
+                beam_width=beam_width,
+                k=k,
+                excluded=None if filters is None else _power_of_two(filters.excluded.shape[1]),
+            )
+            recorded = self._record(bucket)
+            _fill(recorded.prompts.tokens, prompts.tokens, 0)
+            _fill(recorded.prompts.lengths, prompts.lengths, 0)
+            if filters is not None:
+                _fill(recorded.slots, torch.tensor(self._filters.slots(filters.ranks)), 0)
+                _fill(recorded.excluded, filters.excluded, PADDING)
+            found = recorded.replay()
+            home = prompts.lengths.device
+            return Found(
+                rows=found.rows[:batch].to(home, copy=True), log_prob=found.log_prob[:batch].to(home, copy=True)
+            )
 
     def _hold(self, trie: Trie) -> None:
         if trie is self._source:
@@ -198,7 +203,7 @@ def record(program: Program, *, pool: Any) -> Program:
             program()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=pool):
+    with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):  # other threads may copy meanwhile
         found = program()
 
     def replay() -> Found:

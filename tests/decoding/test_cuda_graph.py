@@ -2,6 +2,7 @@
 once, and replays those: what Python did meanwhile is gone, as it is from a CUDA graph. CUDA itself is not run."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -185,3 +186,14 @@ def test_what_no_bucket_holds_is_refused(numbers: tuple[int, ...], message: str)
 def test_fewer_slots_for_filters_than_prompts_are_refused() -> None:
     with pytest.raises(ValueError, match="3 filters cannot serve 8 prompts"):
         GraphConfig(batches=(1, 8), filters=3)
+
+
+def test_threads_that_search_at_once_get_their_own_answers() -> None:
+    engine, trie = TableEngine.random((4, 20), 4, 0), table(60)
+    graphs = GraphSearch(engine, "cpu", CONFIG, capture=Recorder())
+    expected = [search(engine, engine.prompts(number), trie, beam_width=3, k=5) for number in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        found = pool.map(
+            lambda turn: graphs.search(engine.prompts(turn % 4), trie, beam_width=3, k=5), range(200), chunksize=1
+        )
+        assert all(same(one, expected[turn % 4]) for turn, one in enumerate(found))
