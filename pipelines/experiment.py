@@ -43,7 +43,10 @@ from serving.rollout import share
 from serving.rollout.local import Local
 from serving.rollout.processes import free_port
 
-SERVER = "{python} -m serving --model_name nextpage --release {folder} --http_port {port} --enable_grpc false"
+SERVER = (
+    "{python} -m serving --model_name nextpage --release {folder} --http_port {port} --enable_grpc false "
+    "--engine torch"  # arms differ in one thing: planted releases carry no engines
+)
 MARGIN_S = 0.5  # for the sink's write, after the event log's longest wait
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from nextpage.experiments.rule import parse_rule
-from nextpage.release import MANIFEST, seal, verify
+from nextpage.release import ENGINES, MANIFEST, seal, verify
 
 Change = Callable[[Path], None]  # of the files of a release
 
@@ -40,11 +40,11 @@ should ask for: two thousand households are all there are, and harm must be seen
 
 
 def variant(release: Path, folder: Path, *, name: str, change: Change) -> Path:
-    """A release like `release` but for `change`, in `folder`/`name`. Figures and card, which spoke of the original, are
-    left out. Raises ReleaseRefused where the original was changed."""
+    """A release like `release` but for `change`, in `folder`/`name`. Figures, card and engines, which are of the
+    original, are left out. Raises ReleaseRefused where the original was changed."""
     manifest, made = verify(release), folder / name
     shutil.rmtree(made, ignore_errors=True)
-    shutil.copytree(release, made, ignore=shutil.ignore_patterns(MANIFEST, "metrics.json", "card.md"))
+    shutil.copytree(release, made, ignore=shutil.ignore_patterns(MANIFEST, "metrics.json", "card.md", ENGINES))
     change(made)
     (made / "rule.yaml").write_text(parse_rule(RULE.format(experiment=name)).to_yaml())
     seal(made, name=name, recipe=manifest.recipe, feature_service=manifest.feature_service)
