@@ -7,6 +7,7 @@ chart takes as values and pipelines as NEXTPAGE_DIGESTS.
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -116,6 +117,8 @@ def build_arguments(bases: Path, torch: str) -> dict[str, str]:
     pins |= {f"{name.upper()}_DIGEST": base["digest"] for name, base in said.items()}
     described = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     revision = subprocess.run(described, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+    if index := os.environ.get("PIP_INDEX_URL"):
+        pins["UV_DEFAULT_INDEX"] = index
     return pins | {"TORCH": torch, "REVISION": revision, "VERSION": TAG.partition("-")[0]}
 
 

@@ -67,11 +67,14 @@ def test_a_push_leaves_every_image_s_digest_as_values_of_the_chart(
 
 
 def test_without_a_registry_images_stay_here_by_tag_and_no_digest_is_claimed(
-    told: dict[str, Path], bases: Path, tmp_path: Path
+    told: dict[str, Path], bases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "https://pypi.example.com/simple")
     main(["--engine", "podman", "--bases", str(bases), "--output", str(tmp_path), "--torch=cpu"])
     assert {command[0] for command in commands(told["podman"])} == {"build"}
-    assert "--build-arg=TORCH=cpu" in commands(told["podman"])[0]
+    assert {"--build-arg=TORCH=cpu", "--build-arg=UV_DEFAULT_INDEX=https://pypi.example.com/simple"} <= set(
+        commands(told["podman"])[0]
+    )
     assert not any("serve-cuda" in part for command in commands(told["podman"]) for part in command)
     assert not (tmp_path / "digests.yaml").exists()
 
