@@ -31,7 +31,7 @@ from nextpage.decoding.filters import Filters, ItemFilter, prefix_rank
 from nextpage.decoding.static_buffers import HeldFilters, HeldTrie, with_room
 from nextpage.decoding.static_search import children, most_candidates
 from nextpage.decoding.trie import Trie
-from nextpage.models.cost import BF16_CHIPS, Chip, Cost, roofline_share, search_cost
+from nextpage.models.cost import BF16_CHIPS, Chip, Cost, least_seconds, roofline_share, search_cost
 from nextpage.models.decoder import CausalDecoder, DecoderConfig
 from nextpage.tokenizers.semantic_ids import SemanticIds
 from nextpage.tokenizers.vocabulary import SPECIALS, Vocabulary
@@ -167,8 +167,10 @@ def request(
         raise ValueError("no item was found: the search is wrong, and so would its time be")
     times = times[-repeats:]
     passes = search_cost(model.config, batch=1, positions=shape.positions, beams=shape.beams)
-    share = None if chip is None or fp8 else roofline_share(passes, chip, statistics.median(times) / 1e3)
-    return {"share": share, **quantiles(times)}
+    known = chip is not None and not fp8
+    share = roofline_share(passes, chip, statistics.median(times) / 1e3) if known else None
+    notes = {"least": least_seconds(passes, chip) * 1e3} if known else {}
+    return {"share": share, "notes": notes, **quantiles(times)}
 
 
 def unrecorded(program: Callable[[], Found]) -> Callable[[], Found]:
@@ -297,7 +299,7 @@ def line(measured: Measured) -> str:
     bar = "" if measured.bar is None else f"{measured.bar:g}"
     share = "" if measured.share is None else f"{measured.share:.1%}"
     verdict = "" if measured.bar is None else "missed" if measured.missed else "met"
-    notes = "".join(f"\n    {name}: {value:,.1f}" for name, value in measured.notes.items())
+    notes = "".join(f"\n    {name}: {value:,.3f}" for name, value in measured.notes.items())
     return f"{measured.cell:46} {measured.unit:4} {p50:>10} {p95:>10} {p99:>10} {bar:>6} {verdict:7} {share:>7}{notes}"
 
 
