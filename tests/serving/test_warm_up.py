@@ -1,14 +1,15 @@
-"""What a server does before its ports open."""
+"""Predictor and transformer without a server around them: what is done before ports open, and refusals passed on."""
 
 import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import httpx
 import pytest
 
 from nextpage.recommender import Query, Recommendation
 from serving.batching import BatchingConfig
-from serving.errors import Unavailable
+from serving.errors import Overloaded, Refused, TooLate, Unavailable
 from serving.history import History
 from serving.metrics import REQUESTS
 from serving.predictor import Predictor
@@ -83,6 +84,23 @@ def test_transformer_looks_users_up_until_the_store_answers_within_the_budget() 
     assert max(model.batches) == 8
     assert expected_s > 0  # it knows already what a request takes
     assert REQUESTS.labels("ok")._value.get() == counted
+
+
+@pytest.mark.parametrize(
+    ("status", "refusal", "retry_after_s"), [(429, Overloaded, 7), (503, Unavailable, 1), (504, TooLate, None)]
+)
+def test_a_predictors_status_is_the_transformers(
+    monkeypatch: pytest.MonkeyPatch, status: int, refusal: type[Refused], retry_after_s: int | None
+) -> None:
+    async def refuse(self: Transformer, body: Any) -> Any:
+        answer = httpx.Response(status, json={"error": "not now"}, headers={"retry-after": "7"})
+        raise httpx.HTTPStatusError("refused", request=httpx.Request("POST", "http://predictor"), response=answer)
+
+    monkeypatch.setattr(Transformer, "_http_predict", refuse)
+    request = SlateRequest(request_id="r", as_of=9, history=History(items=(), behaviours=(), pages=(), times=()))
+    with pytest.raises(refusal, match="not now") as refused:
+        asyncio.run(transformer(Store(), None).recommend([request]))
+    assert (refused.value.http_status, refused.value.retry_after_s) == (status, retry_after_s)
 
 
 def test_store_and_predictor_that_are_down_hold_no_server_up(monkeypatch: pytest.MonkeyPatch) -> None:
