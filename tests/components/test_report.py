@@ -180,7 +180,18 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> RunArtifacts:
     monitor(
         dataset.folder, tokenizer / "semantic_ids.parquet", tmp_path / "d.html", tmp_path / "d.json", MonitorConfig()
     )
-    steps = ("ingest", "validate", "features", "tokenize", "train", "align", "evaluate", "release", "optimise", "monitor")
+    steps = (
+        "ingest",
+        "validate",
+        "features",
+        "tokenize",
+        "train",
+        "align",
+        "evaluate",
+        "release",
+        "optimise",
+        "monitor",
+    )
     return RunArtifacts(
         name="demo",
         clean=dataset.folder,
