@@ -219,14 +219,15 @@ class Bench:
     """Runs cells, and keeps what the next one may need again."""
 
     limits: Limits
+    names: list[str]
     engines: dict[str, Callable[[CausalDecoder], Engine[Any]]]
     rows: list[Row] = field(default_factory=list)
     _open: dict[Any, Any] = field(default_factory=dict)
 
     def run(self, cell: Cell) -> Iterator[Row]:
-        """Hugging Face first, so that the others can be held against it."""
+        """A row an engine, those after Hugging Face's held against it."""
         reference: tuple[float, Tensor] | None = None
-        for name in (HUGGING_FACE, *self.engines):
+        for name in self.names:
             row, found = self._row(cell, name)
             if found is not None and reference is not None and row.p50_ms:
                 same = np.mean([np.isin(*pair).mean() for pair in zip(reference[1], found, strict=True)])
@@ -303,7 +304,9 @@ def main() -> None:
         parser.add_argument(f"--{axis}", nargs="+", type=int)
     parser.add_argument("--filtered", action="store_true", help="with and without a filter a request")
     parser.add_argument("--unmerged", action="store_true", help="with and without token merger")
-    parser.add_argument("--engines", nargs="+", choices=list(engines(1)), default=list(engines(1)))
+    parser.add_argument(
+        "--engines", nargs="+", choices=[HUGGING_FACE, *engines(1)], default=[HUGGING_FACE, *engines(1)]
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=1.5, help="of repeats, a cell and engine")
     parser.add_argument("--most-seconds", type=float, default=5.0, help="a call may be expected to take")
@@ -328,9 +331,8 @@ def main() -> None:
         threads=arguments.threads,
         ends=time.perf_counter() + arguments.budget,
     )
-    every = engines(arguments.threads)
-    bench = Bench(limits=limits, engines={name: every[name] for name in arguments.engines})
-    print(HEADER)
+    bench = Bench(limits=limits, names=arguments.engines, engines=engines(arguments.threads))
+    print(HEADER, flush=True)
     for cell in cells({axis: values for axis, values in chosen.items() if values}, arguments.quick):
         for row in bench.run(cell):
             print(line(row), flush=True)
