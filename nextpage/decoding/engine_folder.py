@@ -48,6 +48,11 @@ class EngineKey:
     torch_latency_ms: Mapping[str, float] = field(default_factory=dict)  # of the engine it is to beat, in the same run
     files: Mapping[str, str] = field(default_factory=dict)  # path → SHA-256
 
+    def __post_init__(self) -> None:
+        took = [*self.latency_ms.values(), *self.torch_latency_ms.values()]
+        if set(self.latency_ms) != set(self.torch_latency_ms) or not all(milliseconds > 0 for milliseconds in took):
+            raise ValueError(f"latencies {self.latency_ms} and torch's {self.torch_latency_ms} cannot be compared")
+
     @property
     def name(self) -> str:
         """Of its folder."""
@@ -71,8 +76,9 @@ def seal_engine(folder: Path, key: EngineKey) -> EngineKey:
 def read_key(folder: Path) -> EngineKey:
     """The key alone, unchecked."""
     try:
-        return EngineKey(**json.loads((folder / KEY).read_text()))
-    except (OSError, ValueError, TypeError) as error:
+        raw = json.loads((folder / KEY).read_text())
+        return EngineKey(**raw | {"shapes": {name: (least, most) for name, (least, most) in raw["shapes"].items()}})
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise EngineRefused("unreadable", f"{folder / KEY} cannot be read ({error}): build the engine again") from error
 
 

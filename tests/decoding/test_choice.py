@@ -119,9 +119,10 @@ def test_an_engine_of_other_weights_is_refused_though_its_files_are_as_built(
     assert told(chosen("auto", model, tmp_path)) == [("onnx", "parity")]
 
 
-@pytest.mark.parametrize("key", ["", "[]", '{"engine": "onnx"}'])
+@pytest.mark.parametrize("key", ["", "[]", '{"engine": "onnx"}', '{"latency_ms": {"1": 0.0}}'])
 def test_a_key_that_cannot_be_read_is_passed_over(model: CausalDecoder, tmp_path: Path, key: str) -> None:
-    (add_engine(tmp_path, model) / KEY).write_text(key)
+    path = add_engine(tmp_path, model) / KEY
+    path.write_text(json.dumps(json.loads(path.read_text()) | json.loads(key)) if "latency" in key else key)
     assert told(chosen("auto", model, tmp_path)) == [("onnx", "unreadable")]
 
 
