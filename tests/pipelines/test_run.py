@@ -33,6 +33,9 @@ QUICK = (
     "evaluation.requests=150",
     "evaluation.gate.beat=[]",  # forty steps beat nobody
     "evaluation.gate.max_invalid_share=1.0",
+    "optimise.requests=40",
+    "optimise.repeats=2",
+    "optimise.recall_margin=1.0",  # forty requests show no margin
     "monitoring.predicted_requests=100",
     "monitoring.input_bound=0.3",  # two hundred households differ by chance
 )
@@ -93,6 +96,8 @@ def test_the_summary_has_cost_figures_verdicts_and_release(summary: dict[str, An
     assert summary["verdicts"]["data quality"]["passed"]
     manifest = json.loads((Path(summary["release"]["path"]) / "manifest.json").read_text())
     assert summary["release"]["hash"] == manifest["hash"]
+    engines = {path.name.partition(".")[0] for path in Path(summary["release"]["path"]).glob("engines/*")}
+    assert engines == {"onnx", "onnx-int8"}
 
 
 def test_the_report_loads_nothing_and_shows_the_release(summary: dict[str, Any], runs: Path) -> None:
