@@ -45,7 +45,8 @@ from serving.rollout.processes import free_port
 
 SERVER = (
     "{python} -m serving --model_name nextpage --release {folder} --http_port {port} --enable_grpc false "
-    "--engine torch"  # arms differ in one thing: planted releases carry no engines
+    "--engine torch "  # arms differ in one thing: planted releases carry no engines
+    "--target_ms 0"  # and no visit is refused: the replay has no more in flight than it is told
 )
 MARGIN_S = 0.5  # for the sink's write, after the event log's longest wait
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nextpage.decoding.eager import EagerEngine, LayerCache
 from nextpage.decoding.fp8 import CAPABILITY, in_fp8
+from nextpage.decoding.hardware import triton_runs
 from nextpage.models.decoder import CausalDecoder
 
 logger = logging.getLogger(__name__)
@@ -49,9 +50,9 @@ def _check_fp8(device: torch.device) -> None:
 
 
 def _triton_attend() -> Callable[[LayerCache, Tensor, Tensor], Tensor] | None:
-    try:
-        from nextpage.decoding.beam_attention import attend
-    except ImportError as missing:
-        logger.warning("beams attend by torch's operators, since Triton cannot be imported: %s", missing)
+    if not triton_runs():
+        logger.warning("beams attend by torch's operators: Triton, or the C compiler that it needs, is not here")
         return None
+    from nextpage.decoding.beam_attention import attend
+
     return attend

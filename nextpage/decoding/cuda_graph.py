@@ -10,7 +10,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from threading import Lock
 from typing import Any, Generic, TypeVar
 
@@ -20,6 +19,7 @@ from torch import Tensor
 from nextpage.decoding.beam_search import Found, check
 from nextpage.decoding.engine import Engine, Prompts
 from nextpage.decoding.filters import PADDING, Filters
+from nextpage.decoding.hardware import triton_runs
 from nextpage.decoding.static_buffers import HeldFilters, HeldTrie, with_room
 from nextpage.decoding.static_search import Expand, most_candidates, static_search
 from nextpage.decoding.trie import Trie
@@ -183,7 +183,7 @@ class GraphSearch(Generic[State]):
 
     def _fused(self, bucket: Bucket, slots: Tensor, excluded: Tensor) -> Expand | None:
         """The Triton kernel on a GPU; None: torch's operators."""
-        if self._device.type != "cuda" or not find_spec("triton"):
+        if self._device.type != "cuda" or not triton_runs():
             return None
         from nextpage.decoding.children_kernel import fused_children
 

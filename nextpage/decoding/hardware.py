@@ -1,6 +1,9 @@
 """What an engine is built for: two machines with the same words run the same instructions."""
 
+import os
 import platform
+import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -22,3 +25,9 @@ def gpu_architecture() -> str:
         return "none"
     major, minor = torch.cuda.get_device_capability()
     return f"sm_{major}{minor}"
+
+
+def triton_runs() -> bool:
+    """Whether Triton is here with what it needs: it compiles a launcher in C when a kernel first starts."""
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    return bool(find_spec("triton") and compiler)
