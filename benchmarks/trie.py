@@ -34,7 +34,8 @@ COLUMNS = ("items", "build_s", "bytes_an_item", "level", "free_ms", "filter_ms",
 def random_catalogue(items: int, sizes: tuple[int, ...] = SIZES, seed: int = 0) -> SemanticIds:
     """Distinct semantic IDs in order; items have no names, which would take more memory than all else."""
     draw = np.random.default_rng(seed)
-    number = np.unique(draw.integers(0, int(np.prod(sizes, dtype=np.int64)), items + items // 10 + 100))
+    number = np.sort(draw.integers(0, int(np.prod(sizes, dtype=np.int64)), items + items // 10 + 100))
+    number = number[np.diff(number, prepend=-1) > 0]
     number = number[np.linspace(0, len(number) - 1, items).astype(np.int64)]
     codes = np.empty((items, len(sizes)), dtype=np.int32)
     for level in reversed(range(len(sizes))):
