@@ -33,8 +33,8 @@ from torch import Tensor
 from trie import random_catalogue
 
 from nextpage.decoding.beam_search import search
-from nextpage.decoding.eager import EagerEngine
 from nextpage.decoding.engine import Engine, Prompts
+from nextpage.decoding.engines.eager import EagerEngine
 from nextpage.decoding.filters import Filters, ItemFilter
 from nextpage.decoding.trie import Trie
 from nextpage.models.cost import Chip, search_cost
@@ -174,7 +174,7 @@ def prompts_of(cell: Cell) -> Prompts:
 
 
 def onnx(precision: str, threads: int, decoder: CausalDecoder) -> Engine[Any]:
-    from nextpage.decoding.onnx_engine import OnnxEngine, build
+    from nextpage.decoding.engines.onnx_engine import OnnxEngine, build
 
     with tempfile.TemporaryDirectory() as folder:
         build(decoder, Path(folder), precision)

@@ -24,11 +24,11 @@ import numpy as np
 import torch
 
 from nextpage.decoding.beam_search import Found, best
-from nextpage.decoding.cuda_engine import CudaEngine
-from nextpage.decoding.cuda_graph import GraphConfig, GraphSearch
 from nextpage.decoding.engine import Prompts
+from nextpage.decoding.engines.cuda_engine import CudaEngine
+from nextpage.decoding.engines.cuda_graph import GraphConfig, GraphSearch
+from nextpage.decoding.engines.static_buffers import HeldFilters, HeldTrie, with_room
 from nextpage.decoding.filters import Filters, ItemFilter, prefix_rank
-from nextpage.decoding.static_buffers import HeldFilters, HeldTrie, with_room
 from nextpage.decoding.static_search import children, most_candidates
 from nextpage.decoding.trie import Trie
 from nextpage.models.cost import BF16_CHIPS, Chip, Cost, least_seconds, roofline_share, search_cost
@@ -222,7 +222,7 @@ def constraint(
 
 def kernel() -> Callable[..., object]:
     """Imported where there is a GPU for it."""
-    from nextpage.decoding.children_kernel import fused_children
+    from nextpage.decoding.engines.children_kernel import fused_children
 
     return fused_children
 

@@ -30,7 +30,7 @@ import torch
 from bases import TITLE, Data, arguments, base, figures, prepare, trial_of
 from safetensors.torch import load_file
 
-from nextpage.decoding.eager import EagerEngine
+from nextpage.decoding.engines.eager import EagerEngine
 from nextpage.decoding.prompts import prompts_of
 from nextpage.interactions.sequences import Sequences, sequences_from_table
 from nextpage.layouts.packed import Packed

@@ -24,8 +24,8 @@ import numpy as np
 import torch
 
 from nextpage.decoding.beam_search import search
-from nextpage.decoding.eager import EagerEngine
 from nextpage.decoding.engine import Prompts
+from nextpage.decoding.engines.eager import EagerEngine
 from nextpage.decoding.prompt_cache import PromptCache
 from nextpage.decoding.trie import Trie
 from nextpage.models.decoder import CausalDecoder, DecoderConfig

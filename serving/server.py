@@ -64,7 +64,7 @@ class ServerConfig:
     catalogue: Path | None = None  # folder that is watched for other catalogues of the release
     events: str | Path | None = None  # folder of the event log, or URL of Redis; None: nothing is logged
     budget_ms: float = 100.0  # of a history look-up
-    engine: str | None = None  # of nextpage.decoding.choice; None: the recipe's decoding.engine
+    engine: str | None = None  # of nextpage.decoding.engines.choice; None: the recipe's decoding.engine
     threads: int = 0  # of an engine on the CPU; 0: one a core
     prompt_cache_mb: int = 256  # of what is kept of prompts between requests; 0: nothing
     grace_s: int = 20  # for calls in flight when the server is told to end

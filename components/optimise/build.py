@@ -7,18 +7,18 @@ from pathlib import Path
 import torch
 
 from components.optimise.config import PRECISION
-from nextpage.decoding.choice import Chosen, by_torch, start_cuda, start_engine
-from nextpage.decoding.eager import EagerEngine
-from nextpage.decoding.engine_folder import EngineKey
-from nextpage.decoding.hardware import cpu_architecture
-from nextpage.decoding.parity import deviation
+from nextpage.decoding.engines.choice import Chosen, by_torch, start_cuda, start_engine
+from nextpage.decoding.engines.eager import EagerEngine
+from nextpage.decoding.engines.engine_folder import EngineKey
+from nextpage.decoding.engines.hardware import cpu_architecture
+from nextpage.decoding.engines.parity import deviation
 from nextpage.models.decoder import CausalDecoder
 
 
 def key_of(name: str, release_hash: str) -> EngineKey:
     """What an engine that is built here is for; nothing is measured yet."""
     if name == "tensorrt":
-        from nextpage.decoding.tensorrt_plan import PlanShapes, plan_key
+        from nextpage.decoding.engines.tensorrt_plan import PlanShapes, plan_key
 
         return plan_key(release_hash, PlanShapes(), PRECISION[name])
     return EngineKey(
@@ -35,12 +35,12 @@ def key_of(name: str, release_hash: str) -> EngineKey:
 def built(name: str, decoder: CausalDecoder, folder: Path) -> Chosen:
     """The engine, running from its folder."""
     if name == "tensorrt":
-        from nextpage.decoding.tensorrt_plan import PlanShapes
-        from nextpage.decoding.tensorrt_plan import build as build_plans
+        from nextpage.decoding.engines.tensorrt_plan import PlanShapes
+        from nextpage.decoding.engines.tensorrt_plan import build as build_plans
 
         build_plans(copy.deepcopy(decoder).to(torch.bfloat16), folder, PlanShapes())
     else:
-        from nextpage.decoding.onnx_engine import build
+        from nextpage.decoding.engines.onnx_engine import build
 
         build(decoder, folder, PRECISION[name])
     return start_engine(name, folder)

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from nextpage.decoding.engine_folder import EngineKey
-from nextpage.decoding.parity import Agreement
+from nextpage.decoding.engines.engine_folder import EngineKey
+from nextpage.decoding.engines.parity import Agreement
 from nextpage.evaluation.bootstrap import Interval
 from nextpage.gates import Verdict
 

@@ -12,9 +12,9 @@ from components.optimise.config import PRECISION, OptimiseConfig
 from components.optimise.outcome import Outcome, Tried
 from components.optimise.trial import Asked, answers, latencies, read_asked
 from nextpage.decoding.beam_search import Found
-from nextpage.decoding.choice import TORCH, Chosen, by_torch
-from nextpage.decoding.engine_folder import seal_engine
-from nextpage.decoding.parity import agreement
+from nextpage.decoding.engines.choice import TORCH, Chosen, by_torch
+from nextpage.decoding.engines.engine_folder import seal_engine
+from nextpage.decoding.engines.parity import agreement
 from nextpage.evaluation.bootstrap import paired_intervals
 from nextpage.evaluation.metrics import ranking_metrics
 from nextpage.models.decoder import CausalDecoder

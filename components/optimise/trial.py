@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from nextpage.decoding.beam_search import Found, search
-from nextpage.decoding.choice import TORCH, Chosen
 from nextpage.decoding.engine import Prompts
+from nextpage.decoding.engines.choice import TORCH, Chosen
 from nextpage.decoding.prompts import prompts_of
 from nextpage.decoding.trie import Trie
 from nextpage.evaluation.config import EvaluationConfig

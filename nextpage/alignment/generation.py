@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from nextpage.decoding.beam_search import Found, generate, search
-from nextpage.decoding.eager import EagerEngine
 from nextpage.decoding.engine import Prompts
+from nextpage.decoding.engines.eager import EagerEngine
 from nextpage.decoding.prompts import prompts_of
 from nextpage.decoding.sampling import sample
 from nextpage.decoding.trie import Trie

@@ -7,7 +7,7 @@ import pytest
 from nextpage.alignment.generation import Generation
 from nextpage.alignment.standing import CUTOFFS, HeldOut, Standing, stand
 from nextpage.decoding.beam_search import generate
-from nextpage.decoding.eager import EagerEngine
+from nextpage.decoding.engines.eager import EagerEngine
 from nextpage.decoding.prompts import prompts_of
 from nextpage.decoding.repeat_prior import RepeatPriorConfig, mix_in_repeats
 from nextpage.evaluation.bootstrap import BootstrapConfig

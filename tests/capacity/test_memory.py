@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from nextpage.capacity import memory
-from nextpage.decoding.eager import EagerEngine
 from nextpage.decoding.engine import Prompts
+from nextpage.decoding.engines.eager import EagerEngine
 from nextpage.decoding.filters import Filters, ItemFilter
 from nextpage.decoding.trie import Trie
 from nextpage.models.decoder import CausalDecoder, DecoderConfig

@@ -16,8 +16,8 @@ from components.optimise.config import OptimiseConfig
 from components.optimise.step import judged, optimise
 from components.optimise.trial import Asked, answers, read_asked
 from nextpage.decoding.beam_search import Found
-from nextpage.decoding.choice import by_torch, choose_engine
-from nextpage.decoding.engine_folder import KEY, read_key
+from nextpage.decoding.engines.choice import by_torch, choose_engine
+from nextpage.decoding.engines.engine_folder import KEY, read_key
 from nextpage.gates import Verdict
 from nextpage.interactions.log import Dataset
 from nextpage.recipes import Recipe
@@ -121,7 +121,7 @@ def test_an_engine_that_cannot_be_built_is_left_out_and_the_others_are_not(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr("nextpage.decoding.onnx_engine._quantise", broken)
+    monkeypatch.setattr("nextpage.decoding.engines.onnx_engine._quantise", broken)
     engines = ("tensorrt", "onnx-int8", "onnx") if not torch.cuda.is_available() else ("onnx-int8", "onnx")
     told = {"release": release, "features": features, "clean": dataset.folder, "optimised": tmp_path / "made"}
     outcome = optimise(**told, config=replace(config, engines=engines))

@@ -19,17 +19,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nextpage.decoding.beam_search import Found, score_items, search
-from nextpage.decoding.eager import EagerEngine
 from nextpage.decoding.engine import Prompts
+from nextpage.decoding.engines.eager import EagerEngine
+from nextpage.decoding.engines.onnx_engine import OnnxEngine, build
 from nextpage.decoding.filters import Filters, ItemFilter
-from nextpage.decoding.onnx_engine import OnnxEngine, build
 from nextpage.decoding.static_search import most_candidates, static_search
 from nextpage.decoding.trie import Trie
 from nextpage.models.decoder import CausalDecoder
 from nextpage.tokenizers.semantic_ids import SemanticIds
 from nextpage.tokenizers.vocabulary import SEP
+from tests.decoding.engines.test_eager import full_log_prob
 from tests.decoding.small import decoder, only, random_prompts, semantic_ids
-from tests.decoding.test_eager import full_log_prob
 
 CLOSE = 1e-4
 

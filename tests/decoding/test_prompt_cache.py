@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from nextpage.decoding import prompt_cache
 from nextpage.decoding.beam_search import Found, search
-from nextpage.decoding.eager import EagerEngine
 from nextpage.decoding.engine import Prompts
+from nextpage.decoding.engines.eager import EagerEngine
 from nextpage.decoding.prompt_cache import PromptCache
 from nextpage.decoding.trie import Trie
 from nextpage.tokenizers.semantic_ids import SemanticIds

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nextpage.decoding.beam_search import score_items
-from nextpage.decoding.eager import EagerEngine
+from nextpage.decoding.engines.eager import EagerEngine
 from nextpage.decoding.prompts import prompts_of
 from nextpage.decoding.trie import Trie
 from nextpage.interactions.sequences import Sequences

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from nextpage.decoding.beam_search import score_items
-from nextpage.decoding.eager import EagerEngine
+from nextpage.decoding.engines.eager import EagerEngine
 from nextpage.decoding.sampling import Sampled, sample
 from nextpage.decoding.trie import Trie
 from nextpage.tokenizers.semantic_ids import SemanticIds

@@ -14,9 +14,9 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nextpage.decoding.beam_search import Found, search
-from nextpage.decoding.cuda_engine import CudaEngine
-from nextpage.decoding.eager import EagerEngine
 from nextpage.decoding.engine import Engine, Prompts
+from nextpage.decoding.engines.cuda_engine import CudaEngine
+from nextpage.decoding.engines.eager import EagerEngine
 from nextpage.decoding.filters import Filters
 from nextpage.decoding.static_search import most_candidates, static_search
 from nextpage.decoding.trie import Trie

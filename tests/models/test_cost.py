@@ -5,7 +5,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from nextpage.decoding.eager import EagerEngine
+from nextpage.decoding.engines.eager import EagerEngine
 from nextpage.models.cost import Chip, Cost, prefill_cost, roofline_share, search_cost, step_cost
 from nextpage.models.decoder import CausalDecoder, DecoderConfig
 from nextpage.tokenizers.vocabulary import Vocabulary

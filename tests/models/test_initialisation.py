@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from nextpage.decoding.beam_search import score_items
-from nextpage.decoding.eager import EagerEngine
+from nextpage.decoding.engines.eager import EagerEngine
 from nextpage.decoding.prompts import prompts_of
 from nextpage.decoding.trie import Trie
 from nextpage.layouts.pages import PagesConfig

@@ -7,7 +7,7 @@ import pytest
 
 from nextpage.recommender import read_decoder
 from nextpage.release import read_manifest
-from tests.decoding.engines import add_engine
+from tests.decoding.engines.engine_folders import add_engine
 from tests.releases import write_release
 from tests.serving.conftest import end
 from tests.serving.test_release import start_release

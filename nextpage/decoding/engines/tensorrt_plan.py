@@ -18,9 +18,9 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nextpage.decoding.engine_folder import EngineKey
-from nextpage.decoding.hardware import gpu_architecture
-from nextpage.decoding.onnx_graphs import HEADS, PREFILL, STEP, export
+from nextpage.decoding.engines.engine_folder import EngineKey
+from nextpage.decoding.engines.hardware import gpu_architecture
+from nextpage.decoding.engines.onnx_graphs import HEADS, PREFILL, STEP, export
 from nextpage.models.decoder import CausalDecoder
 
 PACKAGES = (("tensorrt", "tensorrt"), ("tensorrt_rtx_bindings", "tensorrt-rtx-cu13-bindings"))

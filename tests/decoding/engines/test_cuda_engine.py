@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from nextpage.decoding.beam_search import generate
-from nextpage.decoding.cuda_engine import CudaEngine
-from nextpage.decoding.eager import EagerEngine
-from nextpage.decoding.fp8 import Fp8Linear
+from nextpage.decoding.engines.cuda_engine import CudaEngine
+from nextpage.decoding.engines.eager import EagerEngine
+from nextpage.decoding.engines.fp8 import Fp8Linear
 from nextpage.models.decoder import CausalDecoder, DecoderConfig
 from nextpage.tokenizers.vocabulary import Vocabulary
 from tests.decoding.small import random_prompts
@@ -70,7 +70,7 @@ def test_logits_of_a_device_with_mixed_products_have_the_shapes_and_dtype_of_the
 
 
 def test_a_chip_without_fp8_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    from nextpage.decoding import cuda_engine
+    from nextpage.decoding.engines import cuda_engine
 
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A100")

@@ -14,7 +14,7 @@ import triton.language as tl  # type: ignore[import-untyped]
 from torch import Tensor
 
 from nextpage.decoding.beam_search import DEAD
-from nextpage.decoding.static_buffers import HeldFilters, HeldTrie
+from nextpage.decoding.engines.static_buffers import HeldFilters, HeldTrie
 
 BLOCK = 256  # not tuned on a GPU
 

@@ -4,9 +4,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from nextpage.decoding.engine_folder import EngineKey, seal_engine
-from nextpage.decoding.hardware import cpu_architecture
-from nextpage.decoding.onnx_engine import build
+from nextpage.decoding.engines.engine_folder import EngineKey, seal_engine
+from nextpage.decoding.engines.hardware import cpu_architecture
+from nextpage.decoding.engines.onnx_engine import build
 from nextpage.models.decoder import CausalDecoder
 from nextpage.release import ENGINES
 

@@ -14,7 +14,7 @@ import triton  # type: ignore[import-untyped]
 import triton.language as tl  # type: ignore[import-untyped]
 from torch import Tensor
 
-from nextpage.decoding.eager import LayerCache
+from nextpage.decoding.engines.eager import LayerCache
 
 QUERIES, POSITIONS = 32, 64  # of a block; not tuned on a GPU
 

@@ -10,10 +10,10 @@ import pytest
 import tensorrt_rtx_bindings as trt
 import torch
 
-from nextpage.decoding.engine_folder import EngineRefused, check_engine, seal_engine
-from nextpage.decoding.onnx_graphs import PREFILL, STEP, export
-from nextpage.decoding.tensorrt_engine import check_shape, contexts, torch_dtype
-from nextpage.decoding.tensorrt_plan import BuildLog, PlanShapes, build, plan_key, profile, shapes_by_name
+from nextpage.decoding.engines.engine_folder import EngineRefused, check_engine, seal_engine
+from nextpage.decoding.engines.onnx_graphs import PREFILL, STEP, export
+from nextpage.decoding.engines.tensorrt_engine import check_shape, contexts, torch_dtype
+from nextpage.decoding.engines.tensorrt_plan import BuildLog, PlanShapes, build, plan_key, profile, shapes_by_name
 from tests.decoding.small import decoder
 
 SIZES = (5, 4, 3)
@@ -161,7 +161,7 @@ def test_the_api_is_used_as_tensorrts_stubs_have_it(tmp_path: Path) -> None:
     (tmp_path / "mypy.ini").write_text(
         "[mypy]\nfollow_imports = skip\n[mypy-tensorrt]\nfollow_imports = silent\nignore_errors = True\n"
     )
-    ours = [Path(f"nextpage/decoding/tensorrt_{part}.py") for part in ("plan", "engine")]
+    ours = [Path(f"nextpage/decoding/engines/tensorrt_{part}.py") for part in ("plan", "engine")]
     wrong = tmp_path / "wrong.py"
     wrong.write_text(
         ours[0].read_text().replace("builder.build_serialized_network(", "builder.build_serialised_network(")
@@ -169,7 +169,7 @@ def test_the_api_is_used_as_tensorrts_stubs_have_it(tmp_path: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-m", "mypy", "--config-file", tmp_path / "mypy.ini", *ours, wrong],
         env={"MYPYPATH": str(tmp_path), "MYPY_CACHE_DIR": str(tmp_path / "cache")},
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         capture_output=True,
         text=True,
         check=False,

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 from torch import Tensor
 
 from nextpage.decoding.engine import Frontier, Prompts
-from nextpage.decoding.onnx_graphs import HEADS, PREFILL, STEP, cache_names, export
+from nextpage.decoding.engines.onnx_graphs import HEADS, PREFILL, STEP, cache_names, export
 from nextpage.models.decoder import CausalDecoder
 from nextpage.tokenizers.vocabulary import PAD, Vocabulary
 

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from nextpage.decoding.beam_search import Found
-from nextpage.decoding.eager import EagerEngine
 from nextpage.decoding.engine import Engine, Prompts
+from nextpage.decoding.engines.eager import EagerEngine
 from nextpage.tokenizers.vocabulary import Vocabulary
 
 LENGTHS, BEAMS = (0, 3, 16), 4  # of the probe's prompts, and of its search

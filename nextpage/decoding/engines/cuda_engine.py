@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from nextpage.decoding.eager import EagerEngine, LayerCache
-from nextpage.decoding.fp8 import CAPABILITY, in_fp8
-from nextpage.decoding.hardware import triton_runs
+from nextpage.decoding.engines.eager import EagerEngine, LayerCache
+from nextpage.decoding.engines.fp8 import CAPABILITY, in_fp8
+from nextpage.decoding.engines.hardware import triton_runs
 from nextpage.models.decoder import CausalDecoder
 
 logger = logging.getLogger(__name__)
@@ -53,6 +53,6 @@ def _triton_attend() -> Callable[[LayerCache, Tensor, Tensor], Tensor] | None:
     if not triton_runs():
         logger.warning("beams attend by torch's operators: Triton, or the C compiler that it needs, is not here")
         return None
-    from nextpage.decoding.beam_attention import attend
+    from nextpage.decoding.engines.beam_attention import attend
 
     return attend

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from nextpage.decoding.beam_search import Found, check
 from nextpage.decoding.engine import Engine, Prompts
+from nextpage.decoding.engines.hardware import triton_runs
+from nextpage.decoding.engines.static_buffers import HeldFilters, HeldTrie, with_room
 from nextpage.decoding.filters import PADDING, Filters
-from nextpage.decoding.hardware import triton_runs
-from nextpage.decoding.static_buffers import HeldFilters, HeldTrie, with_room
 from nextpage.decoding.static_search import Expand, most_candidates, static_search
 from nextpage.decoding.trie import Trie
 
@@ -185,7 +185,7 @@ class GraphSearch(Generic[State]):
         """The Triton kernel on a GPU; None: torch's operators."""
         if self._device.type != "cuda" or not triton_runs():
             return None
-        from nextpage.decoding.children_kernel import fused_children
+        from nextpage.decoding.engines.children_kernel import fused_children
 
         filters = None if bucket.excluded is None else self._filters
         return partial(fused_children, self._trie, filters, slots, excluded)

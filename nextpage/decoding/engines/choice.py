@@ -14,11 +14,11 @@ from typing import Any
 import torch
 
 from nextpage.decoding.beam_search import Found
-from nextpage.decoding.eager import EagerEngine
 from nextpage.decoding.engine import Engine
-from nextpage.decoding.engine_folder import EngineRefused, check_engine, engine_folders, read_key
-from nextpage.decoding.hardware import cpu_architecture, gpu_architecture
-from nextpage.decoding.parity import deviation
+from nextpage.decoding.engines.eager import EagerEngine
+from nextpage.decoding.engines.engine_folder import EngineRefused, check_engine, engine_folders, read_key
+from nextpage.decoding.engines.hardware import cpu_architecture, gpu_architecture
+from nextpage.decoding.engines.parity import deviation
 from nextpage.models.decoder import CausalDecoder
 
 AUTO, TORCH, CUDA = "auto", "torch", "cuda"
@@ -119,14 +119,14 @@ def open_engine(folder: Path, decoder: CausalDecoder, release_hash: str, threads
 def start_engine(name: str, folder: Path, threads: int = 0) -> Chosen:
     """What was built into a folder, unchecked."""
     if name == "tensorrt":
-        from nextpage.decoding.cuda_graph import GraphSearch
-        from nextpage.decoding.tensorrt_engine import TensorRtEngine
+        from nextpage.decoding.engines.cuda_graph import GraphSearch
+        from nextpage.decoding.engines.tensorrt_engine import TensorRtEngine
 
         plans = TensorRtEngine(folder)
         return Chosen(name=name, engine=plans, search=GraphSearch(plans, "cuda").search)
     if name not in ("onnx", "onnx-int8"):
         raise EngineRefused("unknown", f"{folder.name} holds an engine {name!r}, which this version does not know")
-    from nextpage.decoding.onnx_engine import OnnxEngine
+    from nextpage.decoding.engines.onnx_engine import OnnxEngine
 
     return Chosen(name=name, engine=OnnxEngine(folder, threads=threads or len(os.sched_getaffinity(0))))
 
@@ -135,8 +135,8 @@ def start_cuda(decoder: CausalDecoder) -> Chosen:
     """Torch on a GPU, a whole search in one CUDA graph. Raises EngineRefused where there is no GPU."""
     if not torch.cuda.is_available():
         raise EngineRefused("architecture", "engine cuda needs a GPU, and torch sees none here")
-    from nextpage.decoding.cuda_engine import CudaEngine
-    from nextpage.decoding.cuda_graph import GraphSearch
+    from nextpage.decoding.engines.cuda_engine import CudaEngine
+    from nextpage.decoding.engines.cuda_graph import GraphSearch
 
     engine = CudaEngine(decoder.eval().to("cuda"))
     return Chosen(name=CUDA, engine=engine, search=GraphSearch(engine, "cuda").search)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.decoding.kernel_parity import ATTENTION, CHILDREN
+from tests.decoding.engines.kernel_parity import ATTENTION, CHILDREN
 
 
 @pytest.fixture(scope="module")
 def parity() -> dict[str, list[object]]:
     """From a process of its own: Triton reads the variable when it is first imported."""
     run = subprocess.run(
-        [sys.executable, "-m", "tests.decoding.kernel_parity"],
+        [sys.executable, "-m", "tests.decoding.engines.kernel_parity"],
         env=os.environ | {"TRITON_INTERPRET": "1"},
         capture_output=True,
         text=True,
@@ -54,7 +54,7 @@ def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
 
 @pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
 def test_attention_compiles_to_tensor_core_code(compiled: object) -> None:
-    from nextpage.decoding.beam_attention import POSITIONS, QUERIES, _kernel
+    from nextpage.decoding.engines.beam_attention import POSITIONS, QUERIES, _kernel
 
     tensors = ("q", "prompt_k", "prompt_v", "suffix_k", "suffix_v", "bias", "out")
     types = dict.fromkeys(tensors, "*bf16") | {"scale": "fp32"}
@@ -66,7 +66,7 @@ def test_attention_compiles_to_tensor_core_code(compiled: object) -> None:
 @pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
 @pytest.mark.parametrize("items", [False, True])
 def test_children_compile(compiled: object, items: bool) -> None:
-    from nextpage.decoding.children_kernel import BLOCK, _kernel
+    from nextpage.decoding.engines.children_kernel import BLOCK, _kernel
 
     integers = ("ends", "shifts", "rows", "ranks", "excluded", "edge_out")
     types = dict.fromkeys(integers, "*i32") | dict.fromkeys(("bases", "logits", "score_out"), "*fp32")

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from nextpage.decoding.hardware import cpu_architecture, gpu_architecture
+from nextpage.decoding.engines.hardware import cpu_architecture, gpu_architecture
 from nextpage.release import ENGINES, file_hashes
 
 KEY = "key.json"
@@ -43,7 +43,9 @@ class EngineKey:
     precision: str
     release: str  # hash
     shapes: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # least and most of what is bounded
-    deviation: float = 0.0  # of log-probabilities from the reference, on the probe of `nextpage/decoding/parity.py`
+    deviation: float = (
+        0.0  # of log-probabilities from the reference, on the probe of `parity.py`
+    )
     latency_ms: Mapping[str, float] = field(default_factory=dict)  # median of a search, by batch size
     torch_latency_ms: Mapping[str, float] = field(default_factory=dict)  # of the engine it is to beat, in the same run
     files: Mapping[str, str] = field(default_factory=dict)  # path → SHA-256

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from nextpage.decoding.choice import Chosen, choose_engine
-from nextpage.decoding.eager import EagerEngine
-from nextpage.decoding.engine_folder import KEY, EngineRefused, check_engine, read_key, seal_engine
-from nextpage.decoding.hardware import cpu_architecture
-from nextpage.decoding.onnx_engine import OnnxEngine
+from nextpage.decoding.engines.choice import Chosen, choose_engine
+from nextpage.decoding.engines.eager import EagerEngine
+from nextpage.decoding.engines.engine_folder import KEY, EngineRefused, check_engine, read_key, seal_engine
+from nextpage.decoding.engines.hardware import cpu_architecture
+from nextpage.decoding.engines.onnx_engine import OnnxEngine
 from nextpage.models.decoder import CausalDecoder
-from tests.decoding.engines import RELEASE, add_engine
+from tests.decoding.engines.engine_folders import RELEASE, add_engine
 from tests.decoding.small import decoder
 
 SIZES = (5, 4)

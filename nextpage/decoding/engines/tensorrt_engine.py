@@ -14,15 +14,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from nextpage.decoding.engine import Frontier, Prompts
-from nextpage.decoding.engine_folder import EngineRefused
-from nextpage.decoding.onnx_graphs import HEADS, PREFILL, STEP, cache_names
-from nextpage.decoding.tensorrt_plan import sizes_of
+from nextpage.decoding.engines.engine_folder import EngineRefused
+from nextpage.decoding.engines.onnx_graphs import HEADS, PREFILL, STEP, cache_names
+from nextpage.decoding.engines.tensorrt_plan import sizes_of
 from nextpage.tokenizers.vocabulary import PAD, Vocabulary
 
 if TYPE_CHECKING:
     import tensorrt as trt  # type: ignore[import-untyped]
 else:
-    from nextpage.decoding.tensorrt_plan import trt
+    from nextpage.decoding.engines.tensorrt_plan import trt
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nextpage.decoding.beam_search import generate, score_items, search
-from nextpage.decoding.eager import EagerEngine
 from nextpage.decoding.engine import Prompts
-from nextpage.decoding.onnx_engine import OnnxEngine, build
-from nextpage.decoding.onnx_graphs import PREFILL, STEP, export
-from nextpage.decoding.parity import deviation
+from nextpage.decoding.engines.eager import EagerEngine
+from nextpage.decoding.engines.onnx_engine import OnnxEngine, build
+from nextpage.decoding.engines.onnx_graphs import PREFILL, STEP, export
+from nextpage.decoding.engines.parity import deviation
 from nextpage.decoding.trie import Trie
 from nextpage.models.decoder import CausalDecoder
 from nextpage.tokenizers.semantic_ids import SemanticIds
+from tests.decoding.engines.test_eager import all_codes, full_log_prob
 from tests.decoding.small import catalogues, decoder, filters, only, random_prompts, semantic_ids
-from tests.decoding.test_eager import all_codes, full_log_prob
 
 SIZES = (5, 4, 3)
 

@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from nextpage.decoding.beam_search import Found, search
-from nextpage.decoding.cuda_engine import CudaEngine
-from nextpage.decoding.cuda_graph import GraphConfig, GraphSearch, Program
+from nextpage.decoding.engines.cuda_engine import CudaEngine
+from nextpage.decoding.engines.cuda_graph import GraphConfig, GraphSearch, Program
 from nextpage.decoding.filters import Filters, ItemFilter
 from nextpage.decoding.trie import Trie
 from nextpage.tokenizers.semantic_ids import SemanticIds

@@ -6,11 +6,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from nextpage.decoding.beam_attention import attend
-from nextpage.decoding.children_kernel import fused_children
-from nextpage.decoding.eager import LayerCache
+from nextpage.decoding.engines.beam_attention import attend
+from nextpage.decoding.engines.children_kernel import fused_children
+from nextpage.decoding.engines.eager import LayerCache
+from nextpage.decoding.engines.static_buffers import HeldFilters, HeldTrie
 from nextpage.decoding.filters import PADDING, prefix_rank
-from nextpage.decoding.static_buffers import HeldFilters, HeldTrie
 from nextpage.decoding.static_search import children, most_candidates
 from nextpage.decoding.trie import Trie
 from tests.decoding.small import semantic_ids

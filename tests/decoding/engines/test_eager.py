@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nextpage.decoding.beam_search import generate, score_items, search
-from nextpage.decoding.eager import EagerEngine
 from nextpage.decoding.engine import Prompts
+from nextpage.decoding.engines.eager import EagerEngine
 from nextpage.decoding.trie import Trie
 from nextpage.models.decoder import CausalDecoder
 from nextpage.tokenizers.semantic_ids import SemanticIds
