@@ -43,9 +43,7 @@ class EngineKey:
     precision: str
     release: str  # hash
     shapes: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # least and most of what is bounded
-    deviation: float = (
-        0.0  # of log-probabilities from the reference, on the probe of `parity.py`
-    )
+    deviation: float = 0.0  # of log-probabilities from the reference, on the probe of `parity.py`
     latency_ms: Mapping[str, float] = field(default_factory=dict)  # median of a search, by batch size
     torch_latency_ms: Mapping[str, float] = field(default_factory=dict)  # of the engine it is to beat, in the same run
     files: Mapping[str, str] = field(default_factory=dict)  # path → SHA-256
