@@ -21,7 +21,7 @@ RUN_BY = {
     "serve-cuda": ["serving.__main__"],
 }
 """What an image runs beside the steps whose components name it."""
-GPU = {f"nextpage.decoding.{name}" for name in ("cuda_engine", "cuda_graph", "tensorrt_engine")}
+GPU = {f"nextpage.decoding.engines.{name}" for name in ("cuda_engine", "cuda_graph", "tensorrt_engine")}
 NEVER_CALLED = {
     "control": {"serving.rollout.local", "torch"},
     "data": {"serving.rollout.local", "nextpage.decoding.engines.onnx_engine", *GPU}
