@@ -25,7 +25,7 @@ def key_of(name: str, release_hash: str) -> EngineKey:
         engine=name,
         device="cpu",
         architecture=cpu_architecture(),
-        library="onnxruntime",
+        package="onnxruntime",
         version=metadata.version("onnxruntime"),
         precision=PRECISION[name],
         release=release_hash,

@@ -47,7 +47,7 @@ def engine_card(one: Tried, requests: int) -> str:
     )
     return f"""# {key.name}
 
-For release `{key.release}` on {key.architecture}, by {key.library} {key.version} in {key.precision}. Elsewhere it is \
+For release `{key.release}` on {key.architecture}, by {key.package} {key.version} in {key.precision}. Elsewhere it is \
 refused.
 
 | a search | here | torch |

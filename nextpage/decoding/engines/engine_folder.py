@@ -38,7 +38,7 @@ class EngineKey:
     engine: str  # onnx, onnx-int8, tensorrt
     device: str  # cpu or gpu
     architecture: str
-    library: str  # the package that runs it
+    package: str  # that runs it
     version: str
     precision: str
     release: str  # hash
@@ -96,12 +96,12 @@ def check_engine(folder: Path, key: EngineKey, release: str) -> None:
             "architecture", f"{folder.name} was built for {key.architecture}, this machine is {here}: optimise it here"
         )
     try:
-        version = metadata.version(key.library)
+        version = metadata.version(key.package)
     except metadata.PackageNotFoundError:
-        raise EngineRefused("library", f"{folder.name} runs on {key.library}, which is not installed") from None
+        raise EngineRefused("library", f"{folder.name} runs on {key.package}, which is not installed") from None
     if key.version != version:
         raise EngineRefused(
-            "version", f"{folder.name} was built with {key.library} {key.version}, here is {version}: optimise it again"
+            "version", f"{folder.name} was built with {key.package} {key.version}, here is {version}: optimise it again"
         )
     found = {path: digest for path, digest in file_hashes(folder).items() if path != KEY}
     for path in sorted({*found, *key.files}):

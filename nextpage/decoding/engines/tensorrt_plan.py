@@ -106,7 +106,7 @@ def plan_key(release_hash: str, shapes: PlanShapes, precision: str) -> EngineKey
         engine="tensorrt",
         device="gpu",
         architecture=gpu_architecture(),
-        library=PACKAGE,
+        package=PACKAGE,
         version=metadata.version(PACKAGE),
         precision=precision,
         release=release_hash,

@@ -19,7 +19,7 @@ def add_engine(release: Path, model: CausalDecoder, /, *, precision: str = "fp32
         "engine": "onnx" if precision == "fp32" else f"onnx-{precision}",
         "device": "cpu",
         "architecture": cpu_architecture(),
-        "library": "onnxruntime",
+        "package": "onnxruntime",
         "version": metadata.version("onnxruntime"),
         "precision": precision,
         "release": RELEASE,

@@ -78,7 +78,7 @@ def test_an_engine_that_was_slower_than_torch_is_taken_by_its_name_alone(model: 
         ({"release": "decade"}, "release", "was built from release decade, this one is c0ffee"),
         ({"architecture": "sparc-vis3"}, "architecture", "was built for sparc-vis3, this machine is"),
         ({"version": "0.1"}, "version", "was built with onnxruntime 0.1, here is"),
-        ({"library": "onnx-walker"}, "library", "runs on onnx-walker, which is not installed"),
+        ({"package": "onnx-walker"}, "library", "runs on onnx-walker, which is not installed"),
         ({"engine": "abacus"}, "unknown", "holds an engine 'abacus', which this version does not know"),
         ({"deviation": -1.0}, "parity", "away from the reference on the probe"),
     ],
@@ -160,6 +160,6 @@ def test_a_key_holds_what_the_engine_is_for(model: CausalDecoder, tmp_path: Path
     folder = add_engine(tmp_path, model)
     key = json.loads((folder / KEY).read_text())
     assert folder.name == f"onnx.{cpu_architecture()}"
-    assert (key["release"], key["library"], key["precision"]) == (RELEASE, "onnxruntime", "fp32")
+    assert (key["release"], key["package"], key["precision"]) == (RELEASE, "onnxruntime", "fp32")
     assert set(key["files"]) == {path.name for path in folder.iterdir()} - {KEY}
     assert read_key(folder).speed == 2.0

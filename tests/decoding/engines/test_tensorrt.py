@@ -119,7 +119,7 @@ def test_a_plan_that_cannot_be_loaded_is_refused(tmp_path: Path) -> None:
 
 def test_the_key_of_a_plan_names_library_and_shapes_and_no_other_release_takes_it(tmp_path: Path) -> None:
     key = seal_engine(tmp_path, plan_key("one", SHAPES, "bf16"))
-    assert (key.library, key.version) == (
+    assert (key.package, key.version) == (
         "tensorrt-rtx-cu13-bindings",
         metadata.version("tensorrt-rtx-cu13-bindings"),
     )
